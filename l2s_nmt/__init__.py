@@ -1,0 +1,46 @@
+"""Train neural translation models by learning to search.
+
+import l2s_nmt
+
+recipe = l2s_nmt.read_recipe("recipes/quickstart/teacher_forcing.yaml")
+run = l2s_nmt.train(recipe, "runs/mine")
+print(l2s_nmt.evaluate(run, "test").bleu.score)
+print(l2s_nmt.translate(run, ["..."]))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from l2s_nmt.api import compare, evaluate, open_run, train, translate
+    from l2s_nmt.errors import UserError
+    from l2s_nmt.recipe import Recipe
+    from l2s_nmt.recipe_file import make_recipe, read_recipe
+
+__all__ = [
+    "Recipe",
+    "UserError",
+    "compare",
+    "evaluate",
+    "make_recipe",
+    "open_run",
+    "read_recipe",
+    "train",
+    "translate",
+]
+
+_HOMES = {
+    "Recipe": "recipe",
+    "UserError": "errors",
+    "make_recipe": "recipe_file",
+    "read_recipe": "recipe_file",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up when used, so that a command's --help need not wait for torch.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)

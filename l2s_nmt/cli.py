@@ -1,0 +1,344 @@
+"""The commands; the only file that knows the terminal.
+
+Exit status: 0 done; 2 something is wrong in what the user gave; 130 or 143 interrupted by SIGINT or SIGTERM, with
+everything saved; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from l2s_nmt.evaluation.translate import Decoding
+    from l2s_nmt.run import Run
+
+app = typer.Typer(
+    name="l2s-nmt",
+    help="Train neural translation models by learning to search.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+RunArgument = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN", show_default=False)]
+
+
+SplitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split", metavar="SPLIT", help="May be given several times; default test.", show_default=False
+    ),
+]
+BeamOption = Annotated[
+    int | None,
+    typer.Option("--beam", min=1, help="Beams; 1 is greedy; default the recipe's.", show_default=False),
+]
+PenaltyOption = Annotated[
+    float | None, typer.Option("--length-penalty", help="Default the recipe's.", show_default=False)
+]
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY.SUB=VALUE]...", help="Settings on top of the recipe.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="RUN", help="The run directory.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check recipe and data, say what would be trained, and end.")
+    ] = False,
+) -> None:
+    """Train a model from a recipe; the same command goes on where an interrupted run stopped."""
+    from l2s_nmt.errors import UserError
+    from l2s_nmt.recipe_file import dump_recipe, read_recipe
+
+    resolved = read_recipe(recipe, overrides or [])
+    if dry_run:
+        from l2s_nmt.training.prepare import dry_run as check
+
+        counts = check(resolved, _note)
+        typer.echo(dump_recipe(resolved), nl=False)
+        typer.echo(
+            f"# {counts['parameters']:,} parameters, {counts['sentences']:,} sentence pairs, "
+            f"{counts['batches']:,} updates an epoch"
+        )
+        return
+    if output is None:
+        raise UserError(
+            "train: say where the run goes with --output RUN (or check the recipe with --dry-run)"
+        )
+    from l2s_nmt.run import locked
+    from l2s_nmt.training.train import train as run_training
+
+    if os.environ.get("RANK", "0") != "0":
+        run_training(resolved, output)
+        return
+    with locked(output):
+        run_training(resolved, output)
+
+
+@app.command()
+def translate(
+    run: RunArgument,
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", "-i", metavar="FILE", help="One sentence a line; default standard input."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="One translation a line; default standard output."
+        ),
+    ] = None,
+    beam: BeamOption = None,
+    length_penalty: PenaltyOption = None,
+) -> None:
+    """Translate sentences with the best weights of a run."""
+    from l2s_nmt.evaluation.runs import decoding_of, load_translator
+    from l2s_nmt.files import write_text
+    from l2s_nmt.run import Run
+
+    trained = Run(run)
+    decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
+    sentences = _read_lines(source)
+    translator = load_translator(trained, decoding)
+    with _progress("translating", len(sentences)) as advance:
+        translations = translator(sentences, origin=str(source or "standard input"), done=advance)
+    text = "".join(f"{line}\n" for line in translations)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(output, text)
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    split: SplitOption = None,
+    beam: BeamOption = None,
+    length_penalty: PenaltyOption = None,
+) -> None:
+    """Translate splits of the run's corpus and score them: BLEU, chrF and TER, with sacrebleu's signatures."""
+    from l2s_nmt.evaluation.runs import decoding_of
+    from l2s_nmt.run import Run
+
+    trained = Run(run)
+    decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
+    for name in split or ["test"]:
+        _evaluate(trained, name, decoding)
+
+
+def _evaluate(run: Run, split: str, decoding: Decoding) -> None:
+    from l2s_nmt.evaluation.runs import evaluate_run
+
+    def show(done: int, total: int) -> None:
+        advance.at(done, total)
+
+    with _progress(f"{run.name}: {split}", None) as advance:
+        scores, reused = evaluate_run(run, split, decoding, show)
+    bleu = scores.bleu
+    typer.echo(
+        f"{run.path}, {split}, {scores.sentences} sentences, beam {decoding.beam}"
+        f"{' (scored already)' if reused else ''}\n"
+        f"  BLEU {bleu.score:.2f}  {'/'.join(f'{p:.1f}' for p in bleu.precisions)}  "
+        f"BP {bleu.brevity_penalty:.3f}  ratio {bleu.length_ratio:.3f}  {bleu.signature}\n"
+        f"  chrF {scores.chrf.score:.2f}  {scores.chrf.signature}\n"
+        f"  TER  {scores.ter.score:.2f}  {scores.ter.signature}"
+    )
+
+
+@app.command()
+def compare(
+    systems: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN|FILE...",
+            help="Runs, or files of translations; the first is the baseline.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the report goes.")
+    ] = Path("comparison"),
+    split: SplitOption = None,
+    beam: BeamOption = None,
+    length_penalty: PenaltyOption = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Source sentences, where no run is compared.", show_default=False),
+    ] = None,
+    references: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Their references; may be given several times.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Compare systems on the same sentences, with intervals and significance against the first."""
+    from l2s_nmt.evaluation import compare as comparing
+    from l2s_nmt.evaluation.report import render_terminal, write_comparison
+    from l2s_nmt.evaluation.runs import (
+        decoding_of,
+        pool,
+        read_test_set,
+        read_translations,
+        system_of_run,
+    )
+    from l2s_nmt.run import Run
+
+    splits = split or ["test"]
+    runs = {path: Run(path) for path in systems if path.is_dir()}
+    decodings = {
+        path: decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
+        for path, run in runs.items()
+    }
+    for path, run in runs.items():
+        for name in splits:
+            _evaluate(run, name, decodings[path])
+    if runs and sources is None and references is None:
+        recipe = next(iter(runs.values())).read_recipe()
+        test_set = pool([read_test_set(recipe, name) for name in splits])
+        texts, answers = test_set.sources, test_set.references
+    else:
+        texts, answers = _read_references(sources, references or [])
+    names = _names(systems)
+    compared = comparing.compare(
+        [
+            system_of_run(runs[path], splits, decodings[path], names[path])
+            if path in runs
+            else comparing.System(names[path], read_translations(_existing(path)))
+            for path in systems
+        ],
+        texts,
+        answers,
+        splits=splits if runs else [],
+    )
+    write_comparison(compared, output)
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(render_terminal(compared))
+    for metric, signature in compared.signatures.items():
+        typer.echo(f"{metric}: {signature}")
+    typer.echo(f"report: {output / 'comparison.html'}")
+
+
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """The shortest ends of the paths that tell them apart."""
+    parts = {path: path.resolve().parts for path in paths}
+    if len(set(parts.values())) < len(paths):
+        from l2s_nmt.errors import UserError
+
+        raise UserError("compare: the same system is given twice")
+    depth = 1
+    while len({p[-depth:] for p in parts.values()}) < len(parts):
+        depth += 1
+    return {path: "/".join(p[-depth:]) for path, p in parts.items()}
+
+
+def _existing(path: Path) -> Path:
+    from l2s_nmt.errors import UserError
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such run or file of translations")
+    return path
+
+
+def _read_references(sources: Path | None, references: list[Path]) -> tuple[list[str], list[list[str]]]:
+    from l2s_nmt.errors import UserError
+    from l2s_nmt.evaluation.runs import read_translations
+
+    if sources is None or not references:
+        raise UserError("compare: without a run to take them from, give --sources FILE and --references FILE")
+    texts = read_translations(_existing(sources))
+    streams = [read_translations(_existing(path)) for path in references]
+    for path, stream in zip(references, streams, strict=True):
+        if len(stream) != len(texts):
+            raise UserError(f"{path} has {len(stream)} lines, but {sources} has {len(texts)}")
+    return texts, [list(group) for group in zip(*streams, strict=True)]
+
+
+def _read_lines(path: Path | None) -> list[str]:
+    from l2s_nmt.errors import UserError
+
+    name = str(path or "standard input")
+    try:
+        raw = sys.stdin.buffer.read() if path is None else path.read_bytes()
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(f"{name}, line {line}: not UTF-8 text; convert it first") from error
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read: {error.strerror}") from error
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+class _Advance:
+    """Moves a progress bar on."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self.bar, self.task = bar, task
+
+    def __call__(self, more: int) -> None:
+        self.bar.advance(self.task, more)
+
+    def at(self, done: int, total: int) -> None:
+        self.bar.update(self.task, completed=done, total=total)
+
+
+@contextmanager
+def _progress(what: str, total: int | None) -> Iterator[_Advance]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        yield _Advance(bar, bar.add_task(what, total=total))
+
+
+def _note(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    """Run a command and end the process with its exit status."""
+    _quiet_libraries()
+    from l2s_nmt.errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        status = getattr(error, "exit_status", None)
+        if status is None:
+            raise
+        sys.exit(status)
+
+
+def _quiet_libraries() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)

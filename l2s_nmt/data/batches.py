@@ -1,0 +1,175 @@
+"""Batches of similar length within a budget of tokens, in an order that follows from seed and epoch alone."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch import Tensor
+
+Rows = NDArray[np.int64]
+
+_POOL = 100  # batches that are sorted by length together
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B sentence pairs of one batch, padded on the right."""
+
+    source: Tensor
+    """(B, S) long: source tokens with EOS, padded with pad."""
+    source_mask: Tensor
+    """(B, S) bool: True where `source` is a token and not padding."""
+    target: Tensor
+    """(B, R) long: tokens of the first reference with EOS, padded with pad."""
+    target_lengths: Tensor
+    """(B,) long: tokens of each target, EOS included."""
+    rows: Tensor
+    """(B,) long: row of each pair in the encoded dataset."""
+
+    def __len__(self) -> int:
+        return int(self.rows.numel())
+
+    @property
+    def target_tokens(self) -> int:
+        """Number of target tokens in the batch, EOS included, padding not."""
+        return int(self.target_lengths.sum())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def select(self, indices: Tensor) -> Batch:
+        """The pairs at these positions (M,) long of the batch, in this order; the padded widths stay."""
+        return self._map(lambda tensor: tensor[indices])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
+
+
+def collate(
+    source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], rows: Rows, pad: int
+) -> Batch:
+    """Pad ids (ragged, at least one pair) to a batch; `rows` (B,) are their rows in the encoded dataset."""
+    source, source_lengths = _padded(source_ids, pad)
+    target, target_lengths = _padded(target_ids, pad)
+    return Batch(
+        source=source,
+        source_mask=torch.arange(source.shape[1]) < source_lengths[:, None],
+        target=target,
+        target_lengths=target_lengths,
+        rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
+    )
+
+
+def load_batch(dataset: Dataset, rows: Rows, pad: int) -> Batch:
+    """Read rows (B,) of a dataset from `encode_split` as a batch."""
+    columns = dataset.select_columns(["source_ids", "target_ids"])[rows]
+    return collate(columns["source_ids"], columns["target_ids"], rows, pad)
+
+
+def lengths_of(dataset: Dataset) -> tuple[Rows, Rows]:
+    """Source and target lengths (N,) of a dataset from `encode_split`, EOS included."""
+    names = ["source_length", "target_length"]
+    tables = list(dataset.select_columns(names).with_format("arrow").iter(100_000))
+    source, target = (np.concatenate([table[name].to_numpy() for table in tables]) for name in names)
+    return source.astype(np.int64), target.astype(np.int64)
+
+
+class TokenBatches:
+    """Cuts a corpus into batches of at most `tokens_per_batch` padded tokens, anew in each epoch.
+
+    The rows are shuffled, cut into pools of about a hundred batches, and sorted by length within each pool;
+    so a batch holds sentences of similar length but other ones in each epoch. The order of the batches is
+    shuffled too. Epoch e depends on (seed, e) and the lengths alone: a run resumes at batch b of epoch e by
+    skipping b batches.
+
+    Args:
+        source_lengths: (N,) tokens of each source, EOS included.
+        target_lengths: (N,) tokens of each target, EOS included.
+        tokens_per_batch: most of rows * longest sentence of either side. A longer sentence is a batch alone.
+        seed: of the order.
+    """
+
+    def __init__(self, source_lengths: Rows, target_lengths: Rows, tokens_per_batch: int, seed: int) -> None:
+        self._source_lengths = np.asarray(source_lengths, dtype=np.int64)
+        self._target_lengths = np.asarray(target_lengths, dtype=np.int64)
+        self._widths = np.maximum(self._source_lengths, self._target_lengths)
+        self._budget = tokens_per_batch
+        self._seed = seed
+
+    def epoch(self, epoch: int) -> list[Rows]:
+        """The batches of one epoch (counted from 0) in order: each the rows (B,) of its sentences.
+
+        Every row is in exactly one batch. The number of batches may differ a little from epoch to epoch.
+        """
+        generator = np.random.Generator(np.random.PCG64([self._seed, epoch]))
+        order = generator.permutation(len(self._widths))
+        pools = self._number_of_pools()
+        pool = np.arange(len(order)) * pools // max(len(order), 1)
+        # Shorter sides break ties, so that the other side is padded little as well.
+        shorter = np.minimum(self._source_lengths, self._target_lengths)
+        order = order[np.lexsort((shorter[order], self._widths[order], pool))]
+        borders = np.searchsorted(pool, np.arange(pools + 1)).tolist()
+        batches: list[Rows] = []
+        for begin, end in pairwise(borders):
+            batches += self._cut(order[begin:end])
+        return [batches[index] for index in generator.permutation(len(batches))]
+
+    def count(self, epoch: int) -> int:
+        """Number of batches of one epoch."""
+        return len(self.epoch(epoch))
+
+    def _number_of_pools(self) -> int:
+        return max(1, round(int(self._widths.sum()) / (self._budget * _POOL)))
+
+    def _cut(self, rows: Rows) -> list[Rows]:
+        """Cut rows in ascending order of width greedily: rows * last width <= budget, one row at least."""
+        widths = self._widths[rows].tolist()
+        batches = []
+        begin = 0
+        while begin < len(widths):
+            # The padded size grows with every row, so the last row that fits is found by bisection.
+            fits = range(begin, min(len(widths), begin + self._budget // max(widths[begin], 1)))
+            size = bisect_right(fits, self._budget, key=lambda last: (last - begin + 1) * widths[last])
+            end = begin + max(size, 1)
+            batches.append(rows[begin:end])
+            begin = end
+        return batches
+
+
+def split_batch(indices: Rows, lengths: Rows, parts: int) -> list[Rows]:
+    """Deal the rows of one update out to `parts` = processes * accumulation steps.
+
+    The rows are dealt from the longest to the shortest, back and forth (0, 1, 2, 2, 1, 0, ...): the numbers
+    of rows differ by one at most, and every part has nearly the same lengths. Contiguous chunks of the
+    sorted rows would be padded a little less, but processes wait for each other in every step, so the one
+    with the longest chunk would set the pace and the memory; a batch has been bucketed by length before, so
+    there is little padding to save. How rows are dealt changes nothing in the sum of their losses.
+
+    Args:
+        indices: (B,) rows of the batch.
+        lengths: (B,) length of each of them, in the order of `indices`.
+        parts: at least 1.
+
+    Returns:
+        `parts` arrays that hold each of `indices` once; some are empty only if B < `parts`.
+    """
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    round_, place = np.divmod(np.arange(len(order)), parts)
+    part = np.where(round_ % 2 == 0, place, parts - 1 - place)
+    dealt = np.asarray(indices, dtype=np.int64)[order]
+    return [dealt[part == number] for number in range(parts)]
+
+
+def _padded(sequences: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+    padded = np.full((len(sequences), int(lengths.max())), pad, dtype=np.int64)
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate([np.asarray(s) for s in sequences])
+    return torch.from_numpy(padded), torch.from_numpy(lengths)

@@ -1,0 +1,264 @@
+"""From text to token ids and back: SentencePiece trained from the corpus, or a pretrained tokenizer.
+
+What is trained here is a `transformers.MarianTokenizer` (Junczys-Dowmunt et al. 2018) around SentencePiece
+(Kudo & Richardson 2018), so that `AutoTokenizer` loads the folder without this package. Ids: pad 0, EOS 1,
+unknown 2, then the pieces in SentencePiece's own order. There is no BOS: Marian starts its decoder with pad.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import sentencepiece
+from transformers import AutoTokenizer, MarianTokenizer, PreTrainedTokenizerBase
+
+from l2s_nmt.errors import UserError
+
+PAD, EOS, UNKNOWN = 0, 1, 2
+
+_SAMPLE = 2_000_000  # sentences; more do not change the pieces but fill the memory
+_THREADS = 4  # written into the model file: fixed, so that the file is the same on every machine
+
+
+def train_tokenizer(
+    sources: Iterable[str],
+    targets: Iterable[str],
+    *,
+    algorithm: Literal["unigram", "bpe"],
+    vocab_size: int,
+    joint: bool,
+    byte_fallback: bool,
+    character_coverage: float,
+    directory: Path,
+    seed: int,
+) -> PreTrainedTokenizerBase:
+    """Train SentencePiece and save it as a Marian tokenizer in `directory`.
+
+    The same sentences and settings give the same files. Text is not normalised (no NFKC): what is decoded is
+    what was encoded, runs of spaces aside. From a larger corpus a random sample of two million sentences is
+    used.
+
+    Args:
+        sources: source sentences.
+        targets: target sentences.
+        algorithm: unigram language model (Kudo 2018) or byte-pair encoding (Sennrich et al. 2016).
+        vocab_size: number of ids, the three special ones included; of each side if they are separate.
+        joint: one model and one vocabulary for both sides; else two, as `separate_vocabs` of Marian.
+        byte_fallback: spell characters that have no piece in bytes, so that nothing is unknown.
+        character_coverage: share of the characters of the text that become pieces.
+        directory: made if missing; its tokenizer files are replaced.
+        seed: of the sample.
+
+    Raises:
+        UserError: the corpus is empty, too small for `vocab_size`, or has more characters than `vocab_size`.
+    """
+
+    def train(sentences: Iterable[str], side: str) -> bytes:
+        sample = _sample(sentences, seed)
+        return _train_pieces(sample, side, algorithm, vocab_size, byte_fallback, character_coverage)
+
+    if joint:
+        models = [train(chain(sources, targets), "of both languages")] * 2
+    else:
+        models = [train(sources, "of the source language"), train(targets, "of the target language")]
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".training-") as work:
+        tokenizer = _marian(models, joint, Path(work))
+        saved = Path(work) / "saved"
+        tokenizer.save_pretrained(saved)
+        for path in saved.iterdir():
+            path.replace(directory / path.name)
+    return load_tokenizer(directory)
+
+
+def load_tokenizer(
+    path_or_id: str | Path, *, source_language: str | None = None, target_language: str | None = None
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a folder (without asking the hub) or by its hub id.
+
+    Multilingual tokenizers (mBART, M2M-100, NLLB) are set to the two languages, which may be given as the
+    tokenizer spells them (`de_DE`, `deu_Latn`) or, where that is unique, by the part before the underscore.
+    Other tokenizers ignore the languages.
+
+    Raises:
+        UserError: it cannot be loaded, lacks padding or EOS, or does not know a language.
+    """
+    local = Path(path_or_id).is_dir()
+    try:
+        with _without_sacremoses_advice():
+            tokenizer = AutoTokenizer.from_pretrained(str(path_or_id), local_files_only=local)
+    except (
+        Exception
+    ) as error:  # transformers lets many kinds through; all mean that this is no usable tokenizer
+        reason = str(error).strip().split("\n")[0]
+        hint = (
+            "give a folder with a saved tokenizer"
+            if local
+            else "give an existing folder or check id and connection"
+        )
+        raise UserError(f"{path_or_id}: no tokenizer can be loaded ({reason}); {hint}") from error
+    if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
+        raise UserError(
+            f"{path_or_id}: the tokenizer has no padding or no EOS token; it is not one for translation"
+        )
+    if hasattr(tokenizer, "src_lang") and hasattr(tokenizer, "tgt_lang"):
+        for attribute, language in (("src_lang", source_language), ("tgt_lang", target_language)):
+            if language is not None:
+                setattr(tokenizer, attribute, _language_code(tokenizer, language, str(path_or_id)))
+    return tokenizer
+
+
+def encode_sources(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Source ids of each text, with EOS and what else the tokenizer adds (language codes); never cut off.
+
+    Text that looks like a special token (`</s>`) is text to a tokenizer from `train_tokenizer`.
+    """
+    encoded = tokenizer(text=list(texts), split_special_tokens=True, verbose=False)
+    eos = tokenizer.eos_token_id
+    return [list(ids) if eos in ids else [*ids, eos] for ids in encoded["input_ids"]]
+
+
+def encode_targets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Target ids of each text, each ending with its only EOS; never cut off.
+
+    A language code before the sentence stays; one after EOS (the first mBART) is dropped, since its decoder
+    starts with it. Text that looks like a special token is text, as in `encode_sources`; where a pretrained
+    tokenizer sees an EOS in it, that is dropped.
+    """
+    encoded = tokenizer(text_target=list(texts), split_special_tokens=True, verbose=False)
+    eos = tokenizer.eos_token_id
+    return [_ending_with(eos, list(ids)) for ids in encoded["input_ids"]]
+
+
+def _ending_with(eos: int, ids: list[int]) -> list[int]:
+    last = len(ids) - 1 - ids[::-1].index(eos) if eos in ids else len(ids)
+    return [*(token for token in ids[:last] if token != eos), eos]
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> list[str]:
+    """Text of each sequence of target ids (ragged), without special tokens.
+
+    A translation is one line: line breaks, which a model can spell in bytes, become spaces.
+    """
+    texts = tokenizer.batch_decode([list(sequence) for sequence in ids], skip_special_tokens=True)
+    return [re.sub(r"[\r\n]+", " ", text) for text in texts]
+
+
+def _sample(sentences: Iterable[str], seed: int) -> list[str]:
+    """At most `_SAMPLE` sentences, each equally likely; SentencePiece's own sample has a fixed seed."""
+    generator = random.Random(seed)
+    sample: list[str] = []
+    for number, sentence in enumerate(sentences):
+        if number < _SAMPLE:
+            sample.append(sentence)
+        elif (place := generator.randrange(number + 1)) < _SAMPLE:
+            sample[place] = sentence
+    return sample
+
+
+def _train_pieces(
+    sentences: list[str],
+    side: str,
+    algorithm: str,
+    vocab_size: int,
+    byte_fallback: bool,
+    character_coverage: float,
+) -> bytes:
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            model_type=algorithm,
+            vocab_size=vocab_size,
+            byte_fallback=byte_fallback,
+            character_coverage=character_coverage,
+            normalization_rule_name="identity",
+            pad_id=PAD,
+            eos_id=EOS,
+            unk_id=UNKNOWN,
+            bos_id=-1,
+            num_threads=_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise _explained(str(error), side, vocab_size) from error
+    return model.getvalue()
+
+
+def _explained(message: str, side: str, vocab_size: int) -> Exception:
+    if largest := re.search(r"Vocabulary size too high .*<= (\d+)", message):
+        return UserError(
+            f"the text {side} is too small for a vocabulary of {vocab_size} pieces; {largest[1]} is the most "
+            f"that it gives"
+        )
+    if smallest := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return UserError(
+            f"a vocabulary of {vocab_size} pieces does not hold the characters of the text {side}; set it to "
+            f"{smallest[1]} or more, or lower the character coverage"
+        )
+    if "!sentences_.empty()" in message:
+        return UserError(f"the text {side} is empty; there is nothing to train a tokenizer from")
+    return RuntimeError(f"SentencePiece failed on the text {side}: {message}")
+
+
+def _marian(models: list[bytes], joint: bool, work: Path) -> PreTrainedTokenizerBase:
+    vocabularies = []
+    for name, model in zip(("source", "target"), models, strict=True):
+        (work / f"{name}.spm").write_bytes(model)
+        pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        vocabulary = {pieces.id_to_piece(index): index for index in range(pieces.get_piece_size())}
+        (work / f"{name}.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        vocabularies.append(work / f"{name}.json")
+    with _without_sacremoses_advice():
+        return MarianTokenizer(
+            source_spm=str(work / "source.spm"),
+            target_spm=str(work / "target.spm"),
+            vocab=str(vocabularies[0]),
+            target_vocab_file=None if joint else str(vocabularies[1]),
+            separate_vocabs=not joint,
+            split_special_tokens=True,  # "</s>" in a sentence is text, in a plain interpreter too
+            clean_up_tokenization_spaces=False,
+        )
+
+
+def _language_code(tokenizer: PreTrainedTokenizerBase, language: str, name: str) -> str:
+    codes = _language_codes(tokenizer)
+    if language in codes:
+        return language
+    matches = [code for code in codes if code.split("_")[0] == language]
+    if len(matches) == 1:
+        return matches[0]
+    near = matches or get_close_matches(language, codes, n=5, cutoff=0.3) or codes[:5]
+    raise UserError(
+        f"{name}: the tokenizer does not know the language {language!r}; give it as the tokenizer spells it, "
+        f"for example {', '.join(near)}"
+    )
+
+
+def _language_codes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The codes as `src_lang` takes them: known as a table (M2M-100, mBART) or as special tokens (NLLB)."""
+    table = getattr(tokenizer, "lang_code_to_id", None)
+    if table:
+        return sorted(table)
+    shape = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")
+    return sorted(token for token in tokenizer.all_special_tokens if shape.fullmatch(token))
+
+
+@contextmanager
+def _without_sacremoses_advice() -> Iterator[None]:
+    """Marian tokenizers advise to install sacremoses, which nothing here uses."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
+        yield

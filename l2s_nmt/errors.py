@@ -1,0 +1,11 @@
+"""The one exception for what a user can cause."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something is wrong in what the user gave: a recipe, a file, an option, a run directory.
+
+    The message names the file, line or key, says what was found and what to do. The command line prints it
+    without a traceback and exits with status 2.
+    """

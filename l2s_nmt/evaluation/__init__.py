@@ -1,0 +1,1 @@
+"""Translate, score, compare, report."""

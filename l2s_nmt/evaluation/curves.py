@@ -1,0 +1,248 @@
+"""Learning curves: read from a run's metrics, drawn as SVG that needs neither script nor network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+from l2s_nmt.errors import UserError
+
+Axis = Literal["minutes", "updates"]
+
+_WIDTH, _HEIGHT = 640, 320
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 16, 16, 48
+_COLOURS = 6
+"""How many colours the page's style sheet has: the classes ``series-0`` and so on."""
+_SQUEEZE, _READABLE = 3.0, 5.0
+"""The early validations are cut off where they would stretch the axis by this factor, and beyond so much BLEU."""
+_MARKED_POINTS = 40
+"""How many points of a curve get a marker; between them the line is enough."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One validation during training."""
+
+    update: int
+    """Updates made so far."""
+    minutes: float
+    """Wall-clock minutes of training so far."""
+    bleu: float
+    """Validation BLEU."""
+    length_ratio: float | None = None
+    """Words of the validation translations divided by words of the references."""
+    loss: float | None = None
+    """Mean training loss logged since the validation before; objectives differ in its meaning."""
+
+
+def read_curve(path: Path) -> tuple[CurvePoint, ...]:
+    """Read the validations of a run from its ``metrics.jsonl``.
+
+    A run that resumed writes the updates after its checkpoint again: the later record counts. A last line
+    that was cut off while it was written is left out, and so are validations without a finite BLEU.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not a record that training writes.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the metrics of the run ({error})") from error
+    points: list[CurvePoint] = []
+    losses: list[tuple[int, float]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            _take(json.loads(line), points, losses)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if number == len(lines):  # every whole line ends in a line feed, so this one was cut off
+                break
+            raise UserError(f"{path}: line {number} is not a record of training ({error!r})") from error
+    return tuple(points)
+
+
+def _take(record: dict[str, Any], points: list[CurvePoint], losses: list[tuple[int, float]]) -> None:
+    """Add one record to what was read, and forget what it supersedes."""
+    kind = record.get("kind")
+    if kind not in ("train", "validation"):
+        return
+    update = int(record["update"])
+    while points and points[-1].update > update:
+        points.pop()
+    if kind == "train":
+        while losses and losses[-1][0] >= update:
+            losses.pop()
+        if (loss := _finite(record.get("loss"))) is not None:
+            losses.append((update, loss))
+        return
+    if points and points[-1].update == update:
+        points.pop()
+    if (bleu := _finite(record.get("bleu"))) is not None:
+        since = points[-1].update if points else 0
+        recent = [loss for at, loss in losses if since < at <= update]
+        loss_mean = sum(recent) / len(recent) if recent else None
+        ratio = _finite(record.get("length_ratio"))
+        points.append(CurvePoint(update, float(record["minutes"]), bleu, ratio, loss_mean))
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where values lie in the picture."""
+
+    x_high: float
+    y_low: float
+    y_high: float
+
+    def x(self, value: float) -> float:
+        return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * value / self.x_high, 1)
+
+    def y(self, value: float) -> float:
+        share = (value - self.y_low) / (self.y_high - self.y_low)
+        return round(_HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share, 1)
+
+
+def draw_curves(curves: Sequence[tuple[str, Sequence[CurvePoint]]], axis: Axis) -> str:
+    """Draw validation BLEU over the minutes or the updates of training, as an ``<svg>`` element.
+
+    Where the first validations of a run from scratch would flatten the differences that matter, the vertical
+    axis shows only the range of the later half of each curve; `starts_below` tells what it cuts off.
+
+    Args:
+        curves: name and points of each system in the order of the report; those without points are left
+            out but keep their colour.
+        axis: what goes to the right.
+    """
+    frame = _frame(curves, axis)
+    parts = [
+        f'<svg class="curves" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-labelledby="{axis}-title {axis}-summary">',
+        f'<title id="{axis}-title">Validation BLEU over {axis} of training</title>',
+        f'<desc id="{axis}-summary">{escape(_summary(curves, axis))}</desc>',
+        f'<clipPath id="{axis}-area"><rect x="{_LEFT - 6}" y="{_TOP - 6}" '
+        f'width="{_WIDTH - _LEFT - _RIGHT + 12}" height="{_HEIGHT - _TOP - _BOTTOM + 6}"/></clipPath>',
+        *_axes(frame, axis),
+        f'<g clip-path="url(#{axis}-area)">',
+    ]
+    for number, (name, points) in enumerate(curves):
+        parts.extend(_curve(number, name, points, axis, frame))
+    return "\n".join([*parts, "</g>", "</svg>"])
+
+
+def starts_below(curves: Sequence[tuple[str, Sequence[CurvePoint]]]) -> float | None:
+    """Return the BLEU at which the vertical axis begins where it cuts off some of the points, else None."""
+    low = _frame(curves, "updates").y_low
+    return low if any(point.bleu < low for _, points in curves for point in points) else None
+
+
+def draw_marker(number: int, x: float = 8.0, y: float = 8.0) -> str:
+    """Draw the marker of a system, by its number in the report: colour and shape both tell systems apart."""
+    shapes = (
+        f'<circle cx="{x}" cy="{y}" r="4"/>',
+        f'<rect x="{x - 3.5}" y="{y - 3.5}" width="7" height="7"/>',
+        f'<path d="M{x} {y - 5}l5 5l-5 5l-5 -5z"/>',
+        f'<path d="M{x} {y - 5}l5 9h-10z"/>',
+    )
+    return f'<g class="series-{number % _COLOURS} marker">{shapes[number % len(shapes)]}</g>'
+
+
+def draw_interval(
+    number: int, score: float, interval: tuple[float, float], scale: tuple[float, float]
+) -> str:
+    """Draw a score and its interval on a scale shared by all rows of a table, as a decorative ``<svg>``."""
+    width, height, margin = 132.0, 16.0, 8.0
+    low, high = scale
+    span = (high - low) or 1.0
+
+    def x(value: float) -> float:
+        return round(margin + (width - 2 * margin) * (value - low) / span, 1)
+
+    return (
+        f'<svg class="interval" viewBox="0 0 {width:g} {height:g}" aria-hidden="true">'
+        f'<g class="series-{number % _COLOURS}"><path class="line" d="M{x(interval[0])} 8H{x(interval[1])}'
+        f'M{x(interval[0])} 4v8M{x(interval[1])} 4v8"/></g>{draw_marker(number, x(score))}</svg>'
+    )
+
+
+def _frame(curves: Sequence[tuple[str, Sequence[CurvePoint]]], axis: Axis) -> _Frame:
+    shown = [points for _, points in curves if points]
+    everything = [point.bleu for points in shown for point in points] or [0.0]
+    late = [point.bleu for points in shown for point in points[len(points) // 2 :]] or [0.0]
+    low, high = min(everything), max(everything)
+    if high - low > max(_SQUEEZE * (high - min(late)), _READABLE):
+        low = min(late)
+    margin = max(0.08 * (high - low), 0.1)
+    farthest = max((_along(point, axis) for points in shown for point in points), default=0.0)
+    return _Frame(farthest or 1.0, max(low - margin, 0.0), high + margin)
+
+
+def _along(point: CurvePoint, axis: Axis) -> float:
+    return point.minutes if axis == "minutes" else float(point.update)
+
+
+def _summary(curves: Sequence[tuple[str, Sequence[CurvePoint]]], axis: Axis) -> str:
+    """Say in words what the picture shows, for those who cannot see it."""
+    sentences = []
+    for name, points in curves:
+        if points:
+            best = max(points, key=lambda point: point.bleu)
+            sentences.append(
+                f"{name}: from {points[0].bleu:.2f} to {points[-1].bleu:.2f} after "
+                f"{_along(points[-1], axis):,.4g} {axis}, best {best.bleu:.2f}."
+            )
+    return " ".join(sentences)
+
+
+def _axes(frame: _Frame, axis: Axis) -> list[str]:
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    middle = (_LEFT + right) / 2
+    return [
+        '<g class="axes" aria-hidden="true">',
+        *(
+            f'<path class="grid" d="M{_LEFT} {frame.y(value)}H{right}"/>'
+            f'<text x="{_LEFT - 8}" y="{frame.y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
+            for value in _ticks(frame.y_low, frame.y_high, 5)
+        ),
+        *(
+            f'<path class="tick" d="M{frame.x(value)} {bottom}v5"/>'
+            f'<text x="{frame.x(value)}" y="{bottom + 19}" text-anchor="middle">{value:,.10g}</text>'
+            for value in _ticks(0.0, frame.x_high, 7)
+        ),
+        f'<path class="base" d="M{_LEFT} {bottom}H{right}"/>',
+        f'<text class="name" x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{axis}</text>',
+        "</g>",
+    ]
+
+
+def _curve(number: int, name: str, points: Sequence[CurvePoint], axis: Axis, frame: _Frame) -> list[str]:
+    if not points:
+        return []
+    places = [(frame.x(_along(point, axis)), frame.y(point.bleu)) for point in points]
+    line = " ".join(f"{x},{y}" for x, y in places)
+    parts = [f'<g class="series-{number % _COLOURS}"><polyline class="line" points="{line}"/></g>']
+    every = math.ceil(len(points) / _MARKED_POINTS)
+    for index, (point, (x, y)) in enumerate(zip(points, places, strict=True)):
+        if index % every == 0 or index == len(points) - 1:
+            words = (
+                f"{name}: {point.bleu:.2f} BLEU after {point.minutes:.1f} minutes, {point.update:,} updates"
+            )
+            parts.append(f"<g><title>{escape(words)}</title>{draw_marker(number, x, y)}</g>")
+    return parts
+
+
+def _ticks(low: float, high: float, about: int) -> list[float]:
+    """Return round numbers between two values, about so many."""
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda candidate: abs(candidate - rough))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(count * step, 10) for count in range(first, last + 1)]

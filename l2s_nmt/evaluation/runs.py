@@ -1,0 +1,175 @@
+"""Evaluate runs: their translations of a split, the scores of these, and what a comparison needs to know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from l2s_nmt.architecture import load_model
+from l2s_nmt.data.corpus import describe_split, load_split
+from l2s_nmt.data.tokenizer import load_tokenizer
+from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.compare import System
+from l2s_nmt.evaluation.curves import read_curve
+from l2s_nmt.evaluation.score import Scores, read_scores, score, write_scores
+from l2s_nmt.evaluation.translate import Decoding, Translator
+from l2s_nmt.files import write_text
+from l2s_nmt.recipe import Recipe
+from l2s_nmt.run import Run, corpus_place, read_metrics
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The sentences of a split."""
+
+    __test__ = False  # no test for pytest
+
+    split: str
+    sources: list[str]
+    references: list[list[str]]
+    """One or several of each."""
+    origin: str
+    """Names the place in errors."""
+
+
+def read_test_set(recipe: Recipe, split: str) -> TestSet:
+    """A split of a recipe's corpus.
+
+    Raises:
+        UserError: it is missing or unsound.
+    """
+    place = corpus_place(recipe.data)
+    dataset = load_split(split, **place)
+    return TestSet(split, dataset["source"][:], dataset["references"][:], describe_split(split, **place))
+
+
+def decoding_of(recipe: Recipe, *, beam: int | None = None, length_penalty: float | None = None) -> Decoding:
+    """The recipe's decoding, with what the command line says on top."""
+    own = recipe.evaluation
+    return Decoding(
+        beam=own.beam if beam is None else beam,
+        length_penalty=own.length_penalty if length_penalty is None else length_penalty,
+        max_length=own.max_length,
+    )
+
+
+def tag_of(recipe: Recipe, decoding: Decoding) -> str | None:
+    """What tells the files of a decoding from those of the recipe's own, which have no tag."""
+    own = decoding_of(recipe)
+    beam = f"beam{decoding.beam}"
+    if decoding.length_penalty != own.length_penalty:
+        return f"{beam}-penalty{decoding.length_penalty:g}"
+    return None if decoding == own else beam
+
+
+def load_translator(run: Run, decoding: Decoding) -> Translator:
+    """The best weights of a run, ready to translate.
+
+    Raises:
+        UserError: it is no run, or has no weights yet.
+    """
+    recipe = run.read_recipe()
+    model = load_model(run.weights())
+    decoding.configure(model)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = load_tokenizer(
+        run.weights(),
+        source_language=recipe.data.source_language,
+        target_language=recipe.data.target_language,
+    )
+    return Translator(model.to(device), tokenizer, recipe.evaluation.batch_tokens)
+
+
+def evaluate_run(
+    run: Run, split: str, decoding: Decoding, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[Scores, bool]:
+    """Translate and score a split with a run's best weights, unless these have been scored so already.
+
+    Args:
+        run: a trained run.
+        split: of its corpus.
+        decoding: how to translate.
+        progress: told how many sentences are done, of how many.
+
+    Returns:
+        The scores, and whether they were there already.
+
+    Raises:
+        UserError: the run has no weights, or the split is missing or unsound.
+    """
+    recipe = run.read_recipe()
+    tag = tag_of(recipe, decoding)
+    made_by = {**decoding.to_json(), "weights": _digest(run.weights() / "model.safetensors")}
+    test_set = read_test_set(recipe, split)
+    path = run.scores(split, tag)
+    if _decoding_in(path) == made_by and len(read_translations(run.translations(split, tag))) == len(
+        test_set.sources
+    ):
+        return read_scores(path), True
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, len(test_set.sources))
+
+    translations = load_translator(run, decoding)(test_set.sources, origin=test_set.origin, done=count)
+    scores = score(translations, test_set.references)
+    write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
+    write_scores(path, scores, split=split, decoding=made_by)
+    return scores, False
+
+
+def read_translations(path: Path) -> list[str]:
+    """One translation a line; empty if there is no such file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if not path.exists():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def system_of_run(run: Run, splits: Sequence[str], decoding: Decoding, name: str) -> System:
+    """An evaluated run as a comparison sees it."""
+    recipe = run.read_recipe()
+    tag = tag_of(recipe, decoding)
+    translations = [line for split in splits for line in read_translations(run.translations(split, tag))]
+    last = max(read_metrics(run), key=lambda line: line["update"], default={})
+    curve = read_curve(run.metrics) if run.metrics.exists() else ()
+    return System(name, translations, last.get("minutes"), last.get("update"), curve)
+
+
+def pool(test_sets: Sequence[TestSet]) -> TestSet:
+    """Several test sets as one."""
+    first, *others = test_sets
+    for other in others:
+        first = replace(
+            first,
+            split=f"{first.split}+{other.split}",
+            sources=first.sources + other.sources,
+            references=first.references + other.references,
+        )
+    return first
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def _decoding_in(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["decoding"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

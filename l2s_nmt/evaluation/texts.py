@@ -1,0 +1,76 @@
+"""Text from corpora and models, made safe to show; numbers as people read them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from l2s_nmt.evaluation.compare import MetricResult
+
+_MINUS, _DASH = "\u2212", "\u2013"
+
+
+def visible(text: str) -> str:
+    """Replace what would act on a page or terminal instead of being seen on it.
+
+    Control characters become their pictures, line separators and the characters that override the direction
+    of text become their code points in brackets. Joiners and the direction marks of Arabic or Hebrew stay.
+    """
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    if 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069 or code in (0x2028, 0x2029):
+        return f"[U+{code:04X}]"
+    return "\ufffd" if unicodedata.category(character) in ("Cc", "Cs") else character
+
+
+def signed(value: float) -> str:
+    """Write a difference with its sign and two decimals."""
+    rounded = f"{abs(value):.2f}"
+    if rounded == "0.00":
+        return "0.00"
+    return f"{'+' if value > 0 else _MINUS}{rounded}"
+
+
+def spread(interval: tuple[float, float], decimals: int = 2) -> str:
+    """Write an interval of scores."""
+    return f"{interval[0]:.{decimals}f}{_DASH}{interval[1]:.{decimals}f}"
+
+
+def signed_spread(interval: tuple[float, float]) -> str:
+    """Write an interval of differences."""
+    return f"{signed(interval[0])} to {signed(interval[1])}"
+
+
+def p_text(p_value: float | None) -> str:
+    """Write a p-value; empty where there is none."""
+    if p_value is None:
+        return ""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def minutes_text(minutes: float | None) -> str:
+    """Write minutes of training; empty where they are not known."""
+    return "" if minutes is None else f"{minutes:.1f}"
+
+
+def updates_text(updates: int | None) -> str:
+    """Write updates of training; empty where they are not known."""
+    return "" if updates is None else f"{updates:,}"
+
+
+def verdict(metric: str, result: MetricResult) -> str:
+    """Say what a difference means: ``better``, ``worse`` or ``no clear difference``.
+
+    A difference is clear where approximate randomisation, which is two-sided, gives p < 0.05.
+    """
+    if result.difference is None or result.p_value_randomisation is None:
+        return ""
+    if result.p_value_randomisation >= 0.05:
+        return "no clear difference"
+    return "better" if (result.difference > 0) != (metric == "ter") else "worse"

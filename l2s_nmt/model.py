@@ -1,0 +1,249 @@
+"""A Hugging Face encoder-decoder as a policy over next tokens; the only file that touches key-value caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+Choose = Callable[[Tensor, int, Tensor], Tensor]
+"""Next tokens (R,) from the scores (R, V) of step t, for the sentences (R,) still being written."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the encoder says about each source sentence."""
+
+    hidden: Tensor
+    """(B, S, D) encoder states."""
+    mask: Tensor
+    """(B, S) 1 where the source has a token."""
+
+    def select(self, rows: Tensor) -> Memory:
+        """The memory of the given rows, repeated where a row is."""
+        return Memory(self.hidden[rows], self.mask[rows])
+
+
+class Policy(nn.Module):
+    """An encoder-decoder that scores next tokens, for training and for decoding.
+
+    Args:
+        model: any Hugging Face encoder-decoder.
+
+    Raises:
+        ValueError: the configuration lacks a pad, EOS or decoder start token.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        generation = model.generation_config
+        self.pad = _token(model.config.pad_token_id, "pad_token_id")
+        self.eos = _token(model.config.eos_token_id, "eos_token_id")
+        start = model.config.decoder_start_token_id
+        self.start = _token(generation.decoder_start_token_id if start is None else start, "start token")
+
+    def forward(self, source: Tensor, source_mask: Tensor, prefixes: Tensor, sentence: Tensor) -> Tensor:
+        """Scores of every next token after every prefix of the given target sentences: one forward for all.
+
+        Args:
+            source: (B, S) source tokens, padded.
+            source_mask: (B, S).
+            prefixes: (R, T) target tokens without the start token.
+            sentence: (R,) the source row of each target row.
+
+        Returns:
+            (R, T, V) unnormalised scores; those at t are of the token after ``prefixes[:, :t]``.
+        """
+        memory = self.encode(source, source_mask)
+        return self.score(memory.select(sentence), prefixes)
+
+    def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
+        """Run the encoder on (B, S) source tokens."""
+        output = self.model.get_encoder()(input_ids=source, attention_mask=source_mask)
+        return Memory(output.last_hidden_state, source_mask)
+
+    def score(self, memory: Memory, prefixes: Tensor) -> Tensor:
+        """(R, T, V) scores of every next token after ``prefixes[:, :t]``, for t = 0 … T−1."""
+        return self._decode(memory, self._shifted(prefixes), cache=None)
+
+    def _shifted(self, tokens: Tensor) -> Tensor:
+        start = tokens.new_full((tokens.shape[0], 1), self.start)
+        return torch.cat([start, tokens[:, :-1]], dim=1)
+
+    def _decode(self, memory: Memory, inputs: Tensor, cache: EncoderDecoderCache | None) -> Tensor:
+        output = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=memory.hidden),
+            attention_mask=memory.mask,
+            decoder_input_ids=inputs,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        logits: Tensor = output.logits
+        return logits
+
+    @torch.no_grad()
+    def roll(self, memory: Memory, limits: Tensor, choose: Choose) -> tuple[Tensor, Tensor]:
+        """Write sentences from their first token on, each until EOS or its limit.
+
+        Args:
+            memory: of B sentences.
+            limits: (B,) most tokens of each, EOS included.
+            choose: the policy that picks each next token.
+
+        Returns:
+            tokens (B, T), padded, and lengths (B,), EOS included.
+        """
+        longest = int(limits.max())
+        tokens = limits.new_full((len(limits), longest), self.pad)
+        lengths = torch.zeros_like(limits)
+        alive = torch.arange(len(limits), device=limits.device)
+        state = DecoderState(self, memory, _empty_cache())
+        last = tokens.new_full((len(limits),), self.start)
+        for step in range(longest):
+            last = choose(state.advance(last), step, alive)
+            tokens[alive, step] = last
+            lengths[alive] = step + 1
+            keep = (last != self.eos) & (limits[alive] > step + 1)
+            if not bool(keep.all()):
+                kept = keep.nonzero().squeeze(1)
+                alive, last = alive[kept], last[kept]
+                if not len(alive):
+                    break
+                state = state.select(kept)
+        return tokens[:, : int(lengths.max())], lengths
+
+    @torch.no_grad()
+    def prefill(self, memory: Memory, tokens: Tensor) -> tuple[Tensor, DecoderState]:
+        """Scores (B, T, V) after every prefix of given tokens, and the decoder state from which to branch."""
+        cache = _empty_cache()
+        logits = self._decode(memory, self._shifted(tokens), cache)
+        return self.mask_scores(logits), DecoderState(self, memory, cache)
+
+    @torch.no_grad()
+    def continue_branches(
+        self, trunk: DecoderState, sentence: Tensor, position: Tensor, action: Tensor, limits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Finish branches greedily: take ``action`` after ``position`` tokens of the trunk, then decode.
+
+        All branches that have begun are at the same position at the same time, so that any model with a plain
+        cache serves: a branch joins the batch when its position comes, with the trunk's cache up to there.
+
+        Args:
+            trunk: state after a prefill of the trajectories.
+            sentence: (M,) row of the trunk.
+            position: (M,) number of tokens before the action.
+            action: (M,) the token tried.
+            limits: (B,) most tokens of each sentence, EOS included.
+
+        Returns:
+            tokens (M, L) written from the action on, padded, and their lengths (M,), EOS included.
+        """
+        count, width = len(sentence), int(limits.max())
+        written = action.new_full((count, width + 1), self.pad)
+        lengths = torch.zeros_like(action)
+        branch = action.new_empty(0)  # which branches are being written
+        last, state = action.new_empty(0), None
+        for step in range(int(position.min()) if count else 0, width):
+            new = (position == step).nonzero().squeeze(1)
+            if len(new):
+                joined = trunk.branch(sentence[new], step + 1)
+                state = joined if state is None or not len(branch) else state.join(joined)
+                branch, last = torch.cat([branch, new]), torch.cat([last, action[new]])
+            if not len(branch):
+                continue
+            offset = step - position[branch]
+            written[branch, offset] = last
+            lengths[branch] = offset + 1
+            keep = ((last != self.eos) & (limits[sentence[branch]] > step + 1)).nonzero().squeeze(1)
+            if len(keep) < len(branch):
+                branch, last = branch[keep], last[keep]
+                if not len(branch):
+                    continue
+                assert state is not None
+                state = state.select(keep)
+            assert state is not None
+            last = state.advance(last).argmax(-1)
+        longest = int(lengths.max()) if count else 0
+        return written[:, :longest], lengths
+
+    def mask_scores(self, logits: Tensor) -> Tensor:
+        """Scores without the pad token, which is Marian's start token and never a translation."""
+        return logits.index_fill(-1, torch.tensor([self.pad], device=logits.device), float("-inf"))
+
+
+class DecoderState:
+    """Where a batch of decodings stands: the memory and the key-value cache of each row."""
+
+    def __init__(self, policy: Policy, memory: Memory, cache: EncoderDecoderCache) -> None:
+        self.policy = policy
+        self.memory = memory
+        self.cache = cache
+
+    def advance(self, tokens: Tensor) -> Tensor:
+        """Feed one token a row, (R,), and return the scores (R, V) of the next; the state moves on."""
+        logits = self.policy._decode(self.memory, tokens[:, None], self.cache)
+        return self.policy.mask_scores(logits[:, -1])
+
+    def select(self, rows: Tensor) -> DecoderState:
+        """The state of the given rows."""
+        cache = _map_cache(self.cache, lambda states: states[rows])
+        return DecoderState(self.policy, self.memory.select(rows), cache)
+
+    def branch(self, rows: Tensor, length: int) -> DecoderState:
+        """The state of the given rows after their first ``length`` inputs (the start token is the first)."""
+        cache = _map_cache(self.cache, lambda states: states[rows], lambda states: states[rows, :, :length])
+        return DecoderState(self.policy, self.memory.select(rows), cache)
+
+    def join(self, other: DecoderState) -> DecoderState:
+        """Both batches as one; they must stand at the same position."""
+        memory = Memory(
+            torch.cat([self.memory.hidden, other.memory.hidden]),
+            torch.cat([self.memory.mask, other.memory.mask]),
+        )
+        return DecoderState(self.policy, memory, _join_caches(self.cache, other.cache))
+
+
+def _token(value: Any, name: str) -> int:
+    if isinstance(value, list):
+        value = value[0]
+    if value is None:
+        raise ValueError(f"the model's configuration has no {name}")
+    return int(value)
+
+
+def _empty_cache() -> EncoderDecoderCache:
+    return EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+
+def _map_cache(
+    cache: EncoderDecoderCache,
+    of_source: Callable[[Tensor], Tensor],
+    of_target: Callable[[Tensor], Tensor] | None = None,
+) -> EncoderDecoderCache:
+    target = DynamicCache()
+    source = DynamicCache()
+    choose = of_target or of_source
+    for index, layer in enumerate(cache.self_attention_cache.layers):
+        target.update(choose(layer.keys), choose(layer.values), index)
+    for index, layer in enumerate(cache.cross_attention_cache.layers):
+        source.update(of_source(layer.keys), of_source(layer.values), index)
+    return EncoderDecoderCache(target, source)
+
+
+def _join_caches(first: EncoderDecoderCache, second: EncoderDecoderCache) -> EncoderDecoderCache:
+    joined = []
+    for one, two in (
+        (first.self_attention_cache, second.self_attention_cache),
+        (first.cross_attention_cache, second.cross_attention_cache),
+    ):
+        cache = DynamicCache()
+        for index, (a, b) in enumerate(zip(one.layers, two.layers, strict=True)):
+            cache.update(torch.cat([a.keys, b.keys]), torch.cat([a.values, b.values]), index)
+        joined.append(cache)
+    return EncoderDecoderCache(*joined)

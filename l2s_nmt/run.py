@@ -1,0 +1,275 @@
+"""The run directory: the contract between the commands.
+
+RUN/recipe.yaml            the resolved recipe
+RUN/environment.json       versions, hardware, git commit, seed, command
+RUN/tokenizer/             the tokenizer trained for the run (the plain Hugging Face folder)
+RUN/best/, RUN/last/       weights in safetensors, configuration, tokenizer: load with AutoModelForSeq2SeqLM
+RUN/checkpoints/update-N/  everything a continued run needs
+RUN/metrics.jsonl          one JSON object a line: kind "train", "validation" or "end"
+RUN/translations/SPLIT.txt one translation a line
+RUN/scores/SPLIT.json      BLEU, chrF, TER with their signatures
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypedDict
+
+import psutil
+import torch
+
+from l2s_nmt.data.corpus import EmbeddedCorpus
+from l2s_nmt.errors import UserError
+from l2s_nmt.files import recover_folder, write_json, write_text
+from l2s_nmt.recipe import Data, Recipe
+from l2s_nmt.recipe_file import as_settings, dump_recipe, read_recipe
+
+PACKAGES = (
+    "accelerate",
+    "datasets",
+    "l2s-nmt",
+    "sacrebleu",
+    "safetensors",
+    "sentencepiece",
+    "torch",
+    "transformers",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths in a run directory."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.resolve().name
+
+    @property
+    def recipe_path(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """What was measured while training."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def best(self) -> Path:
+        """The weights with the best validation BLEU, as a Hugging Face folder."""
+        return self.path / "best"
+
+    @property
+    def last(self) -> Path:
+        """The last weights, as a Hugging Face folder."""
+        return self.path / "last"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer, as a Hugging Face folder."""
+        return self.path / "tokenizer"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints."""
+        return self.path / "checkpoints"
+
+    def translations(self, split: str, tag: str | None = None) -> Path:
+        """Translations of a split; a tag names a decoding other than the recipe's."""
+        return self.path / "translations" / f"{_tagged(split, tag)}.txt"
+
+    def scores(self, split: str, tag: str | None = None) -> Path:
+        """Scores of a split."""
+        return self.path / "scores" / f"{_tagged(split, tag)}.json"
+
+    def read_recipe(self) -> Recipe:
+        """The resolved recipe.
+
+        Raises:
+            UserError: the path is no run directory.
+        """
+        if not self.recipe_path.is_file():
+            raise UserError(f"{self.path}: not a run directory (it has no recipe.yaml)")
+        return read_recipe(self.recipe_path)
+
+    def weights(self) -> Path:
+        """The folder of the best weights.
+
+        Raises:
+            UserError: the run has none yet.
+        """
+        self.read_recipe()
+        recover_folder(self.best)
+        if not (self.best / "config.json").is_file():
+            raise UserError(
+                f"{self.path}: no weights yet (no best/); let its training reach a validation first"
+            )
+        return self.best
+
+
+def _tagged(split: str, tag: str | None) -> str:
+    return f"{split}.{tag}" if tag else split
+
+
+def open_run(path: Path, recipe: Recipe, command: list[str]) -> Run:
+    """Make a run directory, or take up one that holds the same recipe.
+
+    Raises:
+        UserError: the directory holds something else, another recipe, or cannot be written.
+    """
+    run = Run(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made: {error.strerror}; choose another --output") from error
+    if run.recipe_path.exists():
+        _same_recipe(run, recipe)
+    elif any(entry.name != LOCK for entry in path.iterdir()):
+        raise UserError(f"{path}: is not empty and no run directory; choose another --output")
+    else:
+        write_json(path / "environment.json", environment(recipe.seed, command))
+        write_text(run.recipe_path, dump_recipe(recipe))
+    for folder in (run.best, run.last):
+        recover_folder(folder)
+    return run
+
+
+def _same_recipe(run: Run, recipe: Recipe) -> None:
+    there, now = flatten(as_settings(run.read_recipe())), flatten(as_settings(recipe))
+    changed = sorted(key for key in there.keys() | now.keys() if there.get(key) != now.get(key))
+    if changed:
+        shown = "; ".join(f"{key}: {there.get(key)!r} there, {now.get(key)!r} now" for key in changed[:5])
+        raise UserError(
+            f"{run.path}: holds a run of another recipe ({shown}); choose another --output or remove the directory"
+        )
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a run directory for this process alone; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle = (path / LOCK).open("a+")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{path}: another process is writing this run; wait for it or stop it") from None
+        yield
+
+
+def environment(seed: int, command: list[str]) -> dict[str, Any]:
+    """What a run's figures depend on besides its recipe."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "command": command,
+        "seed": seed,
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": gpus,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "git_commit": _git_commit(),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _git_commit() -> str | None:
+    folder = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=folder, capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+class Place(TypedDict):
+    """Where a corpus lives, as ``load_split`` takes it."""
+
+    files: str | None
+    hub: str | None
+    hub_config: str | None
+    embedded: EmbeddedCorpus | None
+    source_language: str
+    target_language: str
+
+
+def corpus_place(data: Data) -> Place:
+    """Where a recipe's corpus lives."""
+    own = data.embedded
+    embedded = None if own is None else EmbeddedCorpus(own.train, own.valid, own.test, own.references, own.seed)
+    return Place(
+        files=data.files,
+        hub=data.hub,
+        hub_config=data.hub_config,
+        embedded=embedded,
+        source_language=data.source_language,
+        target_language=data.target_language,
+    )
+
+
+def read_metrics(run: Run) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    if not run.metrics.exists():
+        return []
+    lines = run.metrics.read_text(encoding="utf-8").splitlines()
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{run.metrics}: damaged: {error}") from error
+
+
+def command_line() -> list[str]:
+    """The command that is running."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]

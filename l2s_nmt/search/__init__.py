@@ -1,0 +1,1 @@
+"""Learning to search: roll-in, decisions, roll-out, costs, losses."""

@@ -1,0 +1,67 @@
+"""What flows between the stages of learning to search: trajectories, decisions, cost vectors.
+
+B sentences in a batch, T target positions, N states at which the search looked, K listed actions a state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """What the roll-in policy wrote for each sentence."""
+
+    tokens: Tensor
+    """(B, T) target tokens, EOS included, padded with the pad id."""
+    lengths: Tensor
+    """(B,) number of tokens, EOS included."""
+    finished: Tensor
+    """(B,) bool: ended by EOS, not by the length cap."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The states at which the search looked, and the actions it tried there; flat over N, never padded per sentence."""
+
+    sentence: Tensor
+    """(N,) row of the batch."""
+    position: Tensor
+    """(N,) the state is the prefix ``tokens[sentence, :position]``."""
+    actions: Tensor
+    """(N, K) candidate next tokens, distinct within a row where the mask is true."""
+    mask: Tensor
+    """(N, K) bool: which entries of ``actions`` are real."""
+
+    def __len__(self) -> int:
+        return int(self.sentence.numel())
+
+
+@dataclass(frozen=True)
+class CostVectors:
+    """The cost of each action: the loss of the finished sentence minus the smallest over all actions."""
+
+    costs: Tensor
+    """(N, K) float, at least 0; 0 where the action is masked."""
+    other: Tensor | None = None
+    """(N,) the one cost shared by every action that is not listed; None where only the listed ones are known."""
+
+
+def prefixes(tokens: Tensor, decisions: Decisions, pad: int) -> tuple[Tensor, Tensor]:
+    """The prefix of each state as a padded batch.
+
+    Args:
+        tokens: (B, T) trajectories.
+        decisions: N states over them.
+        pad: id that fills the rest.
+
+    Returns:
+        (N, P) prefixes padded to the longest, and their lengths (N,).
+    """
+    longest = int(decisions.position.max()) if len(decisions) else 0
+    rows = tokens[decisions.sentence, :longest]
+    keep = torch.arange(longest, device=tokens.device) < decisions.position[:, None]
+    return rows.masked_fill(~keep, pad), decisions.position

@@ -1,0 +1,441 @@
+"""The one training loop, for teacher forcing and for every kind of search.
+
+for each update:
+    parts = this process's share of the update's sentences, in accumulation steps
+    for part in parts:
+        experience = search(policy, part)             # no gradient; nothing under teacher forcing
+    counts = sums over all parts of all processes
+    for part in parts:
+        backward(objective(policy, part, experience) / counts)
+    clip, step, schedule, average
+    now and then: log, validate, keep the best, checkpoint
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from l2s_nmt.cpu import FastDropout
+from l2s_nmt.data.batches import Batch
+from l2s_nmt.model import Policy
+from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.search import Experience, Search
+from l2s_nmt.training import checkpoints
+from l2s_nmt.training.averaging import Averager
+from l2s_nmt.training.checkpoints import Progress
+from l2s_nmt.training.measures import Sums, search_sums, summarise
+from l2s_nmt.training.objective import Counts, Objective
+from l2s_nmt.training.progress import Display
+from l2s_nmt.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When training ends, and what happens on the way."""
+
+    max_updates: int | None
+    max_epochs: int | None
+    max_minutes: float | None
+    patience: int | None
+    validate_every: int
+    checkpoint_every: int
+    log_every: int
+
+    def used(self, progress: Progress, batches: int) -> float:
+        """The share of the nearest limit that is used up."""
+        epochs = progress.epoch + progress.batch / max(batches, 1)
+        shares = [
+            progress.update / self.max_updates if self.max_updates else 0.0,
+            epochs / self.max_epochs if self.max_epochs else 0.0,
+            progress.seconds / (60 * self.max_minutes) if self.max_minutes else 0.0,
+        ]
+        return max(shares)
+
+    def budget(self, progress: Progress) -> float:
+        """The share of the updates or the time that is used up, by which a falling learning rate goes."""
+        updates = progress.update / self.max_updates if self.max_updates else 0.0
+        minutes = progress.seconds / (60 * self.max_minutes) if self.max_minutes else 0.0
+        return max(updates, minutes)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found."""
+
+    bleu: float
+    length_ratio: float
+    sample: tuple[str, str, str]
+    """Source, translation and reference of one sentence."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The updates of an epoch, and the sentences of a part of one."""
+
+    epoch: Callable[[int], Sequence[Any]]
+    """The row numbers of every update of an epoch."""
+    split: Callable[[Any, int], list[Any]]
+    """The rows of one update in so many parts."""
+    load: Callable[[Any], Batch]
+    """The batch of the given rows."""
+
+
+class Interrupted(Exception):
+    """Training was asked to stop by a signal; everything is saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
+        self.exit_status = 128 + number
+        """What a shell expects of a process that ended by this signal."""
+
+
+class Trainer:
+    """Trains a policy and keeps the run directory up to date.
+
+    Args:
+        accelerator: of this process.
+        policy: the unwrapped policy, on its device.
+        optimizer: over its parameters.
+        schedule: multipliers of the optimiser's learning rate.
+        averager: of its weights.
+        search: learning to search; None for teacher forcing.
+        objective: what an update minimises.
+        data: the training data.
+        limits: when to end.
+        validate: greedy translation of the validation split with the current weights.
+        save_weights: write the current weights to the folder of that name ("best", "last").
+        folder: the run directory.
+        seed: of the draws.
+        accumulation: parts of an update on each process.
+        clip_norm: largest norm of the gradient.
+        display: what a person sees.
+    """
+
+    def __init__(
+        self,
+        *,
+        accelerator: Accelerator,
+        policy: Policy,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        averager: Averager,
+        search: Search | None,
+        objective: Objective,
+        data: TrainingData,
+        limits: Limits,
+        validate: Callable[[], Validation],
+        save_weights: Callable[[str], None],
+        folder: Path,
+        seed: int,
+        accumulation: int,
+        clip_norm: float,
+        display: Display,
+    ) -> None:
+        self.accelerator = accelerator
+        self.policy = policy
+        self.wrapped, self.optimizer = accelerator.prepare(policy, optimizer)
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.schedule = schedule
+        self.averager = averager
+        self.search = search
+        self.objective = objective
+        self.data = data
+        self.limits = limits
+        self.validate = validate
+        self.save_weights = save_weights
+        self.folder = folder
+        self.metrics = folder / "metrics.jsonl"
+        self.seed = seed
+        self.accumulation = accumulation
+        self.clip_norm = clip_norm
+        self.display = display
+        self.progress = Progress()
+        self.sums = Sums()
+        self.shown: dict[str, Any] = {}
+        self.signal: int | None = None
+        self.stopping = False
+        self.clock = 0.0
+
+    def run(self) -> Progress:
+        """Train to the limit, from the newest checkpoint if there is one.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; a checkpoint is written.
+        """
+        with _signals(self), self.display:
+            self._resume()
+            self.clock = time.monotonic() - self.progress.seconds
+            while not self.progress.finished:
+                self._epoch()
+        return self.progress
+
+    def _epoch(self) -> None:
+        updates = self.data.epoch(self.progress.epoch)
+        while self.progress.batch < len(updates):
+            self._update(updates[self.progress.batch])
+            self.progress.batch += 1
+            if self.progress.batch == len(updates):
+                self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+            used = self.limits.used(self.progress, len(updates))
+            self._after_update(used)
+            if self.progress.finished or self.progress.batch == 0:
+                return
+
+    def _update(self, rows: Any) -> None:
+        """One step of the optimiser on one batch of sentences."""
+        started = time.monotonic()
+        parts = [self._load(part) for part in self._share(rows)]
+        experiences = [self._search(part) for part in parts]
+        searched = time.monotonic()
+        counts = self._count(parts, experiences)
+        self.policy.train()
+        loss = torch.zeros((), device=self.accelerator.device)
+        for index, (part, experience) in enumerate(zip(parts, experiences, strict=True)):
+            last = index == len(parts) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                loss = loss + self._backward(part, experience, counts)
+        self._step(loss)
+        now = time.monotonic()
+        self.progress.sentences += len(rows)
+        self.sums.add({"seconds": now - started, "seconds_update": now - searched, "updates": 1.0})
+
+    def _share(self, rows: Any) -> list[Any]:
+        parts = self.data.split(rows, self.accelerator.num_processes * self.accumulation)
+        first = self.accelerator.process_index * self.accumulation
+        return parts[first : first + self.accumulation]
+
+    def _load(self, rows: Any) -> Batch:
+        return self.data.load(rows).to(self.accelerator.device)
+
+    def _search(self, batch: Batch) -> Experience | None:
+        if self.search is None or not len(batch):
+            return None
+        self.policy.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            experience = self.search(self.policy, batch, Draws(self.seed, self.progress.update))
+        self.sums.add({f"seconds_{name}": value for name, value in experience.seconds.items()})
+        self.sums.add({"roll_outs": float(experience.roll_outs)})
+        return experience
+
+    def _count(self, parts: list[Batch], experiences: list[Experience | None]) -> Counts:
+        """Global counts; on the way all processes agree on whether to stop and on the time."""
+        main = self.accelerator.is_main_process
+        seconds = time.monotonic() - self.clock
+        mine = [
+            float(sum(int(part.target_lengths.sum()) for part in parts)),
+            float(sum(len(e.decisions) for e in experiences if e is not None)),
+            float(sum(e.roll_outs for e in experiences if e is not None)),
+            float(self.signal is not None),
+            seconds if main else 0.0,
+        ]
+        total = self.accelerator.reduce(
+            torch.tensor(mine, dtype=torch.float64, device=self.accelerator.device), reduction="sum"
+        ).tolist()
+        self.progress.roll_outs += int(total[2])
+        self.stopping = total[3] > 0
+        self.progress.seconds = total[4]
+        return Counts(tokens=total[0], states=total[1])
+
+    def _backward(self, batch: Batch, experience: Experience | None, counts: Counts) -> Tensor:
+        if not len(batch):  # fewer sentences than parts: take part in the reduction with nothing to add
+            self.accelerator.backward(sum(p.sum() for p in self.wrapped.parameters()) * 0.0)
+            return torch.zeros((), device=self.accelerator.device)
+        on_cpu = self.accelerator.device.type == "cpu"
+        with self.accelerator.autocast(), FastDropout() if on_cpu else nullcontext():
+            loss, terms, scores = self.objective(self.wrapped, batch, experience, counts)
+        # Data-parallel training averages gradients over processes; the counts are already global.
+        self.accelerator.backward(loss * self.accelerator.num_processes)
+        self.sums.add({"cross_entropy": terms.cross_entropy, "search": terms.search})
+        self.sums.add({"tokens": float(batch.target_tokens), "sentences": float(len(batch))})
+        if experience is not None and scores is not None:
+            self.sums.add({"states_learned": float(len(experience.decisions))})
+            if (self.progress.update + 1) % self.limits.log_every == 0:
+                self.sums.add(search_sums(experience, batch, scores.detach(), experience.roll_in_costs))
+        return loss.detach()
+
+    def _step(self, loss: Tensor) -> None:
+        self.progress.update += 1
+        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip_norm)
+        factor = self.schedule(self.progress.update, self.limits.budget(self.progress))
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        if norm is None or math.isfinite(float(norm)):
+            self.optimizer.step()
+            self.averager.after_update()
+            self.sums.add({"loss": loss, "gradient_norm": norm if norm is not None else torch.zeros(())})
+        else:
+            self.progress.skipped += 1
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _after_update(self, used: float) -> None:
+        progress, limits = self.progress, self.limits
+        if progress.update % limits.log_every == 0:
+            self._log()
+        over = used >= 1
+        if over or progress.update % limits.validate_every == 0:
+            self._validate()
+            over = over or (limits.patience is not None and progress.failures >= limits.patience)
+        progress.finished = over
+        if over or self.stopping or progress.update % limits.checkpoint_every == 0:
+            self._checkpoint()
+        self.display.step(used, progress.update, self.shown)
+        if self.stopping and not over:
+            raise Interrupted(self.signal or signal.SIGTERM)
+
+    def _log(self) -> None:
+        sums = self.sums.take()
+        names = sorted(sums)
+        values = torch.tensor(
+            [sums[name] for name in names], dtype=torch.float64, device=self.accelerator.device
+        )
+        total = dict(zip(names, self.accelerator.reduce(values, reduction="sum").tolist(), strict=True))
+        for name in [
+            name for name in names if name in ("updates", "gradient_norm") or name.startswith("seconds")
+        ]:
+            total[name] /= self.accelerator.num_processes
+        measured = {"learning_rate": self.optimizer.param_groups[0]["lr"], **summarise(total)}
+        self._write("train", measured)
+        self.shown.update(measured)
+
+    def _validate(self) -> None:
+        self.averager.before_validation()
+        with self.averager.applied():
+            self.policy.eval()
+            found = self.validate()
+            progress = self.progress
+            better = found.bleu > progress.best_bleu
+            if better:
+                progress.best_bleu, progress.best_update, progress.failures = found.bleu, progress.update, 0
+                self._on_main(lambda: self.save_weights("best"))
+            else:
+                progress.failures += 1
+        progress.seconds = self._agree(time.monotonic() - self.clock)
+        measured = {"bleu": found.bleu, "length_ratio": found.length_ratio, "best": better}
+        self._write("validation", measured)
+        self.shown["bleu"] = found.bleu
+        source, translation, reference = found.sample
+        self.display.say(
+            f"update {progress.update}, {progress.seconds / 60:.1f} min: validation BLEU {found.bleu:.2f}"
+            f"{' (best)' if better else ''}, length ratio {found.length_ratio:.3f}\n"
+            f"   source      {source}\n   translation {translation}\n   reference   {reference}"
+        )
+
+    def _agree(self, value: float) -> float:
+        """The main process's value, on all processes."""
+        mine = value if self.accelerator.is_main_process else 0.0
+        tensor = torch.tensor(mine, dtype=torch.float64, device=self.accelerator.device)
+        return float(self.accelerator.reduce(tensor, reduction="sum"))
+
+    def _write(self, kind: str, measured: dict[str, Any]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        progress = self.progress
+        line = {
+            "kind": kind,
+            "update": progress.update,
+            "epoch": progress.epoch,
+            "minutes": round(progress.seconds / 60, 4),
+            "sentences": progress.sentences,
+            "roll_outs": progress.roll_outs,
+            **measured,
+        }
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+        numbers = {f"{kind}/{k}": v for k, v in measured.items() if isinstance(v, int | float)}
+        self.accelerator.log(numbers, step=progress.update)
+
+    def _checkpoint(self) -> None:
+        if self.progress.finished:
+            self._on_main(lambda: self.save_weights("last"))
+            self._write(
+                "end", {"best_bleu": self.progress.best_bleu, "best_update": self.progress.best_update}
+            )
+        states = _gather(checkpoints.random_state())
+        self._on_main(lambda: self._write_checkpoint(states))
+
+    def _write_checkpoint(self, states: list[dict[str, Any]]) -> None:
+        scaler = self.accelerator.scaler
+        optimizer = {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
+        size = self.metrics.stat().st_size if self.metrics.exists() else 0
+        checkpoints.save_checkpoint(
+            self.folder / "checkpoints",
+            replace(self.progress),
+            size,
+            self.policy,
+            self.averager,
+            optimizer,
+            states,
+        )
+
+    def _resume(self) -> None:
+        found = checkpoints.list_checkpoints(self.folder / "checkpoints")
+        if not found:
+            if self.accelerator.is_main_process:
+                self.metrics.unlink(missing_ok=True)
+            return
+        newest = found[-1]
+        self.progress, size = checkpoints.read_state(newest)
+        optimizer, random = checkpoints.load_checkpoint(
+            newest, self.policy, self.averager, self.accelerator.process_index
+        )
+        self.optimizer.load_state_dict(optimizer["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(optimizer["scaler"])
+        if random is not None:
+            checkpoints.restore_random_state(random)
+        if self.accelerator.is_main_process and self.metrics.exists():
+            with self.metrics.open("r+b") as file:
+                file.truncate(size)  # what was written after the checkpoint will be written again
+        self.display.say(f"goes on from update {self.progress.update} ({newest})")
+
+    def _on_main(self, action: Callable[[], Any]) -> None:
+        if self.accelerator.is_main_process:
+            action()
+        self.accelerator.wait_for_everyone()
+
+
+def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [state]
+    states: list[dict[str, Any]] = [{}] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, state)
+    return states
+
+
+class _signals:
+    """Within this context SIGINT and SIGTERM end training after the update that is going on."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.previous: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.previous[number] = signal.signal(number, self._note)
+            except ValueError:  # not in the main thread: a notebook's own handling stays
+                return
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.trainer.signal = number
+        self.trainer.display.say("stopping after this update; the same command goes on from here")

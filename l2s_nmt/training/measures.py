@@ -1,0 +1,112 @@
+"""Sums over the updates since the last line of metrics.jsonl, and what is made of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2s_nmt.data.batches import Batch
+from l2s_nmt.search.search import Experience
+from l2s_nmt.search.types import CostVectors, Decisions
+
+IMPROVABLE = 1e-6
+"""A state is improvable where another token was cheaper by more than rounding."""
+
+
+def search_sums(
+    experience: Experience, batch: Batch, scores: Tensor, roll_in_costs: Tensor
+) -> dict[str, Tensor]:
+    """What a person watches while a model learns to search, as sums over states or sentences.
+
+    Args:
+        experience: of B sentences and N states.
+        batch: the sentences.
+        scores: (N, V) of the model at the states.
+        roll_in_costs: (B,) cost of each roll-in.
+    """
+    decisions, costs = experience.decisions, experience.costs
+    chosen = cost_of(decisions, costs, scores.argmax(-1))
+    spread, tied = cost_range(decisions, costs)
+    log_probs = scores.float().log_softmax(-1)
+    entropy = -(log_probs.exp() * log_probs).sum(-1)
+    return {
+        "states": torch.tensor(float(len(decisions))),
+        "chosen_cost": chosen.nan_to_num().sum(),
+        "chosen_known": (~chosen.isnan()).sum(),
+        "improvable": (chosen > IMPROVABLE).sum(),
+        "cost_range": spread.sum(),
+        "ties": tied.sum(),
+        "entropy": entropy.sum(),
+        "searched_sentences": torch.tensor(float(len(batch))),
+        "roll_in_cost": roll_in_costs.sum(),
+        "roll_in_tokens": experience.trajectories.lengths.sum(),
+        "roll_in_target_tokens": batch.target_lengths.sum(),
+        "roll_in_finished": experience.trajectories.finished.sum(),
+    }
+
+
+def cost_of(decisions: Decisions, costs: CostVectors, actions: Tensor) -> Tensor:
+    """(N,) the cost of one action at each state; NaN where it was not tried."""
+    match = (decisions.actions == actions[:, None]) & decisions.mask
+    listed = (costs.costs * match).sum(-1)
+    unlisted = torch.full_like(listed, float("nan")) if costs.other is None else costs.other
+    return torch.where(match.any(-1), listed, unlisted)
+
+
+def cost_range(decisions: Decisions, costs: CostVectors) -> tuple[Tensor, Tensor]:
+    """(N,) the largest cost (the smallest is 0), and whether all known actions cost the same."""
+    largest = costs.costs.masked_fill(~decisions.mask, 0.0).amax(-1)
+    if costs.other is not None:
+        largest = torch.maximum(largest, costs.other)
+    return largest, largest <= IMPROVABLE
+
+
+class Sums:
+    """Adds up named numbers without waiting for the device."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor | float] = defaultdict(float)
+
+    def add(self, values: dict[str, Tensor] | dict[str, float]) -> None:
+        """Add to each name's sum."""
+        for name, value in values.items():
+            self.totals[name] = self.totals[name] + value
+
+    def take(self) -> dict[str, float]:
+        """The sums since the last call."""
+        taken = {name: float(value) for name, value in self.totals.items()}
+        self.totals.clear()
+        return taken
+
+
+def summarise(sums: dict[str, float]) -> dict[str, Any]:
+    """Ratios for metrics.jsonl, from sums over all processes."""
+
+    def ratio(above: str, below: str) -> float | None:
+        return sums[above] / sums[below] if sums.get(below) and above in sums else None
+
+    values = {
+        "loss": ratio("loss", "updates"),
+        "cross_entropy": ratio("cross_entropy", "tokens"),
+        "search_loss": ratio("search", "states_learned"),
+        "gradient_norm": ratio("gradient_norm", "updates"),
+        "sentences_per_second": ratio("sentences", "seconds"),
+        "target_tokens_per_second": ratio("tokens", "seconds"),
+        "roll_in_cost": ratio("roll_in_cost", "searched_sentences"),
+        "chosen_cost": ratio("chosen_cost", "chosen_known"),
+        "improvable": ratio("improvable", "chosen_known"),
+        "advantage_where_improvable": ratio("chosen_cost", "improvable"),
+        "cost_range": ratio("cost_range", "states"),
+        "tie_rate": ratio("ties", "states"),
+        "entropy": ratio("entropy", "states"),
+        "length_ratio": ratio("roll_in_tokens", "roll_in_target_tokens"),
+        "finished": ratio("roll_in_finished", "searched_sentences"),
+        "roll_outs_per_second": ratio("roll_outs", "seconds_roll_out"),
+        "seconds_roll_in": sums.get("seconds_roll_in"),
+        "seconds_roll_out": sums.get("seconds_roll_out"),
+        "seconds_update": sums.get("seconds_update"),
+    }
+    return {name: round(value, 6) for name, value in values.items() if value is not None}

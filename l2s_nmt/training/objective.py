@@ -1,0 +1,112 @@
+"""What one update minimises: cross-entropy on the reference, and a cost-sensitive loss on what the search found.
+
+Both are global sums over global counts: target tokens for the one, searched states for the other. Splitting a
+batch over processes or accumulation steps therefore changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from l2s_nmt.data.batches import Batch
+from l2s_nmt.search.losses import LossFunction
+from l2s_nmt.search.search import Experience
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the sums of an update are divided by, over all its parts."""
+
+    tokens: float
+    """Target tokens, EOS included."""
+    states: float
+    """States the search looked at."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The terms of one part of an update, as sums; detached, for the log."""
+
+    cross_entropy: Tensor
+    search: Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """weight · cost-sensitive loss + cross_entropy · cross-entropy.
+
+    Args:
+        loss: cost-sensitive loss; None without search.
+        weight: of it.
+        cross_entropy: weight of the cross-entropy on the reference.
+        label_smoothing: of the cross-entropy.
+        alpha: sharpness, for losses that have one.
+    """
+
+    loss: LossFunction | None
+    weight: float
+    cross_entropy: float
+    label_smoothing: float
+    alpha: float
+
+    def __call__(
+        self, policy: nn.Module, batch: Batch, experience: Experience | None, counts: Counts
+    ) -> tuple[Tensor, Losses, Tensor | None]:
+        """One forward of the policy, for both terms.
+
+        Args:
+            policy: the (wrapped) policy.
+            batch: B sentences.
+            experience: what the search found on them; None without search.
+            counts: of the whole update.
+
+        Returns:
+            the part's share of the update's loss, its terms as sums, and the (N, V) scores at the searched states.
+        """
+        rows, sentence = self._rows(batch, experience)
+        logits = policy(batch.source, batch.source_mask, rows, sentence)
+        zero = logits.new_zeros(())
+        entropy, search, scores = zero, zero, None
+        golden = len(batch) if self.cross_entropy else 0
+        if golden:
+            entropy = self._cross_entropy(logits[:golden], batch)
+        if experience is not None and self.loss is not None:
+            decisions = experience.decisions
+            scores = logits[golden + decisions.sentence, decisions.position]
+            search = self.loss(scores, decisions, experience.costs, alpha=self.alpha).sum()
+        total = self.cross_entropy * entropy / counts.tokens
+        if experience is not None:
+            total = total + self.weight * search / max(counts.states, 1.0)
+        return total, Losses(entropy.detach(), search.detach()), scores
+
+    def _rows(self, batch: Batch, experience: Experience | None) -> tuple[Tensor, Tensor]:
+        index = torch.arange(len(batch), device=batch.target.device)
+        if experience is None:
+            return batch.target, index
+        tokens = experience.trajectories.tokens
+        if not self.cross_entropy:
+            return tokens, index
+        width = max(batch.target.shape[1], tokens.shape[1])
+        rows = torch.cat([_widen(batch.target, width), _widen(tokens, width)])
+        return rows, torch.cat([index, index])
+
+    def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
+        width = batch.target.shape[1]
+        inside = torch.arange(width, device=batch.target.device) < batch.target_lengths[:, None]
+        target = batch.target.masked_fill(~inside, -100)
+        return F.cross_entropy(
+            logits[:, :width].flatten(0, 1),
+            target.flatten(),
+            reduction="sum",
+            ignore_index=-100,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+def _widen(tokens: Tensor, width: int) -> Tensor:
+    # What fills the rest is never looked at: attention is causal and the states lie before it.
+    return F.pad(tokens, (0, width - tokens.shape[1]))

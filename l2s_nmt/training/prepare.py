@@ -1,0 +1,173 @@
+"""From a recipe to encoded data, a tokenizer and a model."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from l2s_nmt.architecture import load_model, new_model
+from l2s_nmt.data.batches import TokenBatches, lengths_of, load_batch, split_batch
+from l2s_nmt.data.corpus import describe_split, load_split
+from l2s_nmt.data.encode import encode_split
+from l2s_nmt.data.filters import apply_filters
+from l2s_nmt.data.tokenizer import load_tokenizer, train_tokenizer
+from l2s_nmt.files import whole_folder
+from l2s_nmt.recipe import Recipe
+from l2s_nmt.recipe import Tokenizer as TokenizerSettings
+from l2s_nmt.run import Run, corpus_place
+from l2s_nmt.training.loop import TrainingData
+
+DEFAULT_DROPOUT = 0.1
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The training and validation sentences, as text."""
+
+    train: Dataset
+    """Filtered."""
+    valid: Dataset
+    train_origin: str
+
+
+def read_corpus(recipe: Recipe, say: Say) -> Corpus:
+    """Read and filter the text.
+
+    Raises:
+        UserError: it is missing or unsound.
+    """
+    place = corpus_place(recipe.data)
+    filters = recipe.data.filters
+    valid = load_split("valid", **place)
+    train, report = apply_filters(
+        load_split("train", **place),
+        max_words=None,
+        max_ratio=filters.max_ratio,
+        drop_duplicates=filters.duplicates == "drop",
+    )
+    say(f"training data: {report}")
+    return Corpus(train, valid, describe_split("train", **place))
+
+
+def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTokenizerBase:
+    """The run's tokenizer: the one that is in the folder, else the starting model's, else a newly trained one."""
+    languages = {
+        "source_language": recipe.data.source_language,
+        "target_language": recipe.data.target_language,
+    }
+    if (folder / "tokenizer_config.json").exists():
+        return load_tokenizer(folder, **languages)
+    start = model_start(recipe)
+    if start is None:
+        return _train(recipe.tokenizer, corpus, folder, recipe.seed)
+    tokenizer = load_tokenizer(start, **languages)
+    with whole_folder(folder) as temporary:
+        tokenizer.save_pretrained(temporary)
+    return tokenizer
+
+
+def model_start(recipe: Recipe) -> str | Path | None:
+    """The folder or id of the model that training starts from."""
+    if recipe.model.from_run is not None:
+        return Run(Path(recipe.model.from_run)).weights()
+    return recipe.model.pretrained
+
+
+def _train(settings: TokenizerSettings, corpus: Corpus, folder: Path, seed: int) -> PreTrainedTokenizerBase:
+    return train_tokenizer(
+        (row["source"] for row in corpus.train),
+        (row["references"][0] for row in corpus.train),
+        algorithm=settings.algorithm,
+        vocab_size=settings.vocabulary,
+        joint=settings.joint,
+        byte_fallback=settings.byte_fallback,
+        character_coverage=settings.character_coverage,
+        directory=folder,
+        seed=seed,
+    )
+
+
+def find_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The model that training starts from."""
+    start = model_start(recipe)
+    if start is not None:
+        return load_model(start, recipe.model.dropout)
+    sizes = recipe.model.architecture
+    return new_model(
+        tokenizer,
+        d_model=sizes.d_model,
+        feed_forward=sizes.feed_forward,
+        heads=sizes.heads,
+        encoder_layers=sizes.encoder_layers,
+        decoder_layers=sizes.decoder_layers,
+        positions=sizes.positions,
+        dropout=DEFAULT_DROPOUT if recipe.model.dropout is None else recipe.model.dropout,
+        seed=recipe.seed,
+    )
+
+
+def training_data(
+    recipe: Recipe, corpus: Corpus, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, say: Say
+) -> TrainingData:
+    """Encoded sentences and their order."""
+    longest = recipe.data.filters.max_tokens
+    positions = getattr(model.config, "max_position_embeddings", None)
+    limit = min(longest, positions) if positions else longest
+    encoded, report = encode_split(
+        corpus.train,
+        tokenizer,
+        max_source_tokens=limit,
+        max_target_tokens=limit,
+        drop_too_long=True,
+        cache_directory=cache_folder(),
+        origin=corpus.train_origin,
+    )
+    say(f"training data: {report}")
+    sources, targets = lengths_of(encoded)
+    batches = TokenBatches(sources, targets, recipe.training.batch_tokens, recipe.seed)
+    widths = np.maximum(sources, targets)
+    pad = int(model.config.pad_token_id)
+    return TrainingData(
+        epoch=batches.epoch,
+        split=lambda rows, parts: split_batch(rows, widths[rows], parts),
+        load=lambda rows: load_batch(encoded, rows, pad),
+    )
+
+
+def cache_folder() -> Path:
+    """Where encoded corpora are kept: $L2S_NMT_CACHE, else l2s_nmt in the user's cache."""
+    own = os.environ.get("L2S_NMT_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l2s_nmt"
+
+
+def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
+    """Everything that training does before its first update, with nothing written to a run directory.
+
+    Returns:
+        "parameters", "sentences", and "batches" of the first epoch.
+
+    Raises:
+        UserError: recipe, data or model are unsound.
+    """
+    corpus = read_corpus(recipe, say)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = find_tokenizer(recipe, corpus, Path(folder) / "tokenizer")
+        model = find_model(recipe, tokenizer)
+        data = training_data(recipe, corpus, tokenizer, model, say)
+    return {
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "sentences": len(corpus.train),
+        "batches": len(data.epoch(0)),
+    }

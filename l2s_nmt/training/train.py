@@ -1,0 +1,103 @@
+"""Train a run from its recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from l2s_nmt.architecture import save_model
+from l2s_nmt.cpu import keep_freed_memory
+from l2s_nmt.evaluation.translate import Decoding
+from l2s_nmt.model import Policy
+from l2s_nmt.recipe import Recipe
+from l2s_nmt.recipe_file import as_settings
+from l2s_nmt.run import Run, command_line, flatten, open_run
+from l2s_nmt.search.roll_in import LengthLimit
+from l2s_nmt.training import build, prepare
+from l2s_nmt.training.checkpoints import Progress, seed_everything
+from l2s_nmt.training.loop import Trainer
+from l2s_nmt.training.progress import Display
+from l2s_nmt.training.validate import Validator
+
+
+def train(recipe: Recipe, output: str | Path) -> Run:
+    """Train to the recipe's limits, or go on where an earlier sitting stopped.
+
+    Args:
+        recipe: what to train.
+        output: the run directory; a finished run of the same recipe is left as it is.
+
+    Raises:
+        UserError: recipe, data, model or run directory are unsound.
+        Interrupted: a signal came; the same call goes on.
+    """
+    folder = Path(output)
+    accelerator = build.build_accelerator(recipe, str(folder))
+    display = Display(accelerator.is_main_process)
+    if accelerator.is_main_process:
+        open_run(folder, recipe, command_line())
+    accelerator.wait_for_everyone()
+    run = Run(folder)
+    with accelerator.main_process_first():
+        corpus = prepare.read_corpus(recipe, display.say)
+        tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
+        model = prepare.find_model(recipe, tokenizer)
+        data = prepare.training_data(recipe, corpus, tokenizer, model, display.say)
+    evaluation = recipe.evaluation
+    Decoding(evaluation.beam, evaluation.length_penalty, evaluation.max_length).configure(model)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+    seed_everything(recipe.seed, accelerator.process_index)
+    _start_trackers(accelerator, recipe)
+    policy = Policy(model.to(accelerator.device))
+    limit = LengthLimit(recipe.search.length_limit.factor, recipe.search.length_limit.constant)
+    trainer = Trainer(
+        accelerator=accelerator,
+        policy=policy,
+        optimizer=build.build_optimizer(recipe, policy),
+        schedule=build.build_schedule(recipe),
+        averager=build.build_averager(recipe, policy),
+        search=build.build_search(recipe.search),
+        objective=build.build_objective(recipe),
+        data=data,
+        limits=build.build_limits(recipe),
+        validate=Validator(
+            policy=policy,
+            tokenizer=tokenizer,
+            sources=corpus.valid["source"][:],
+            references=corpus.valid["references"][:],
+            limit=limit,
+            batch_tokens=evaluation.batch_tokens,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+        ),
+        save_weights=lambda name: save_model(policy.model, tokenizer, folder / name),
+        folder=folder,
+        seed=recipe.seed,
+        accumulation=recipe.training.accumulation,
+        clip_norm=recipe.training.clip_norm,
+        display=display,
+    )
+    progress = trainer.run()
+    accelerator.end_training()
+    display.say(_closing(progress, folder))
+    return run
+
+
+def _start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
+    if recipe.training.trackers:
+        accelerator.init_trackers("l2s_nmt", config=_plain(flatten(as_settings(recipe))))
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Trackers take numbers, text and truth values only."""
+    return {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
+
+
+def _closing(progress: Progress, folder: Path) -> str:
+    return (
+        f"done: {progress.update} updates in {progress.seconds / 60:.1f} minutes; best validation BLEU "
+        f"{progress.best_bleu:.2f} at update {progress.best_update}; weights in {folder / 'best'}"
+    )

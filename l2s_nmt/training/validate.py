@@ -1,0 +1,75 @@
+"""Validation while training: greedy translations, scored by sacrebleu, shared between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from sacrebleu.metrics import BLEU
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from l2s_nmt.data.tokenizer import decode, encode_sources
+from l2s_nmt.evaluation.score import reference_streams
+from l2s_nmt.model import Policy
+from l2s_nmt.search.roll_in import LengthLimit, greedy
+from l2s_nmt.training.loop import Validation
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Scores the policy as it stands on the validation sentences.
+
+    Args:
+        policy: on its device.
+        tokenizer: of the policy.
+        sources: of the validation split.
+        references: one or several of each.
+        limit: where a translation is cut.
+        batch_tokens: padded source tokens decoded at a time.
+        process: number of this process.
+        processes: how many there are.
+    """
+
+    policy: Policy
+    tokenizer: PreTrainedTokenizerBase
+    sources: Sequence[str]
+    references: Sequence[Sequence[str]]
+    limit: LengthLimit
+    batch_tokens: int
+    process: int
+    processes: int
+
+    def __call__(self) -> Validation:
+        """Translate this process's sentences, gather all, score."""
+        mine = dict.fromkeys(range(self.process, len(self.sources), self.processes), "")
+        encoded = encode_sources(self.tokenizer, [self.sources[row] for row in mine])
+        ordered = sorted(zip(mine, encoded, strict=True), key=lambda item: -len(item[1]))
+        while ordered:
+            count = max(1, self.batch_tokens // len(ordered[0][1]))
+            batch, ordered = ordered[:count], ordered[count:]
+            for (row, _), text in zip(batch, self._translate([ids for _, ids in batch]), strict=True):
+                mine[row] = text
+        translations = self._gather(mine)
+        score = BLEU().corpus_score(translations, reference_streams(self.references))
+        middle = len(translations) // 2
+        sample = (self.sources[middle], translations[middle], self.references[middle][0])
+        return Validation(score.score, score.sys_len / max(score.ref_len, 1), sample)
+
+    @torch.no_grad()
+    def _translate(self, encoded: list[list[int]]) -> list[str]:
+        device = self.policy.model.device
+        rows = [torch.tensor(ids, device=device) for ids in encoded]
+        source = pad_sequence(rows, batch_first=True, padding_value=self.policy.pad)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        tokens, _ = self.policy.roll(self.policy.encode(source, mask), self.limit(mask), greedy)
+        return decode(self.tokenizer, tokens.tolist())
+
+    def _gather(self, mine: dict[int, str]) -> list[str]:
+        if self.processes == 1:
+            return [mine[row] for row in range(len(self.sources))]
+        shares: list[dict[int, str]] = [{}] * self.processes
+        torch.distributed.all_gather_object(shares, mine)
+        found = {row: text for share in shares for row, text in share.items()}
+        return [found[row] for row in range(len(self.sources))]

@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from l2s_nmt.data.corpus import EmbeddedCorpus, describe_split, load_split
+from l2s_nmt.errors import UserError
+
+HAS_EMBEDDED = importlib.util.find_spec("l2s_nmt.data.embedded") is not None
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    return folder
+
+
+def load(folder: Path, split: str = "train", source: str = "de", target: str = "en") -> list[dict[str, Any]]:
+    dataset = load_split(
+        split,
+        files=str(folder),
+        hub=None,
+        hub_config=None,
+        embedded=None,
+        source_language=source,
+        target_language=target,
+    )
+    return list(dataset)
+
+
+def refused(folder: Path, split: str = "train", source: str = "de", target: str = "en") -> str:
+    with pytest.raises(UserError) as caught:
+        load(folder, split, source, target)
+    return str(caught.value)
+
+
+def row(source: str, references: list[str], line: int) -> dict[str, object]:
+    return {"source": source, "references": references, "line": line}
+
+
+EXPECTED = [row('ein "Hund', ["a dog", "one dog"], 1), row("zwei\u2028Hunde\x85", ["two dogs"], 2)]
+
+
+def write_text(folder: Path) -> None:
+    (folder / "train.de").write_bytes('\ufeffein "Hund\nzwei\u2028Hunde\x85\r\n'.encode())
+    (folder / "train.en").write_text("a dog\ntwo dogs", encoding="utf-8")  # no newline at the end
+    (folder / "train.en.1").write_text("one dog\n\n", encoding="utf-8")
+
+
+def write_gz(folder: Path) -> None:
+    write_text(folder)
+    for path in list(folder.iterdir()):
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+
+
+def write_tsv(folder: Path) -> None:
+    lines = 'ein "Hund\ta dog\tone dog\nzwei\u2028Hunde\x85\ttwo dogs\t\n'
+    (folder / "train.tsv").write_text(lines, encoding="utf-8")
+
+
+def write_jsonl(folder: Path) -> None:
+    first = {"de": 'ein "Hund', "en": ["a dog", "one dog"]}
+    second = {"translation": {"en": "two dogs", "de": "zwei\u2028Hunde\x85"}}
+    text = "\n".join(json.dumps(record, ensure_ascii=False) for record in (first, second))
+    (folder / "train.jsonl").write_text(text, encoding="utf-8")
+
+
+def write_parquet(folder: Path) -> None:
+    records = [{"id": 7, "de": r["source"], "en": r["references"]} for r in EXPECTED]
+    pq.write_table(pa.Table.from_pylist(records), folder / "train.parquet")
+
+
+def write_parquet_translation(folder: Path) -> None:
+    records = [{"translation": {"de": r["source"], "en": r["references"]}} for r in EXPECTED]
+    pq.write_table(pa.Table.from_pylist(records), folder / "train.parquet")
+
+
+def write_pair_in_name(folder: Path) -> None:
+    write_text(folder)
+    for path in list(folder.iterdir()):
+        path.rename(folder / path.name.replace("train.", "train.de-en."))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        write_text,
+        write_gz,
+        write_tsv,
+        write_jsonl,
+        write_parquet,
+        write_parquet_translation,
+        write_pair_in_name,
+    ],
+)
+def test_every_form_gives_the_same_rows(tmp_path: Path, write: Any) -> None:
+    write(tmp_path)
+    assert load(tmp_path) == EXPECTED
+
+
+def test_columns_have_the_documented_types(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    dataset = load_split(
+        "train",
+        files=str(tmp_path),
+        hub="not/used",
+        hub_config=None,
+        embedded=EmbeddedCorpus(train=1, valid=1, test=1, references=1, seed=0),
+        source_language="de",
+        target_language="en",
+    )
+    assert dataset.features["source"].dtype == "string"
+    assert dataset.features["references"].feature.dtype == "string"
+    assert dataset.features["line"].dtype == "int64"
+    assert dataset.cache_files, "the rows must be memory-mapped"
+
+
+sentences = st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), max_size=12)
+
+
+@settings(max_examples=15, deadline=None)
+@given(pairs=st.lists(st.tuples(sentences, sentences), min_size=1, max_size=5))
+def test_any_text_survives(pairs: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("text")
+    pairs = [("start", "start"), *pairs]  # a byte order mark at the head of a file is not text
+    for side, language in enumerate(("de", "en")):
+        text = "".join(pair[side] + "\n" for pair in pairs)
+        (folder / f"train.{language}").write_bytes(text.encode())
+    assert [(r["source"], r["references"]) for r in load(folder)] == [(s, [t]) for s, t in pairs]
+
+
+@pytest.mark.parametrize("name", ["validation", "dev", "val", "valid"])
+def test_valid_has_other_names(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.de").write_text("a\n")
+    (tmp_path / f"{name}.en").write_text("b\n")
+    assert load(tmp_path, "valid") == [row("a", ["b"], 1)]
+
+
+def test_changed_content_is_read_anew_and_equal_content_is_not(tmp_path: Path, cache: Path) -> None:
+    write_text(tmp_path)
+    load(tmp_path)
+    written = set(cache.rglob("*.arrow"))
+    (tmp_path / "train.de").touch()
+    load(tmp_path)
+    assert set(cache.rglob("*.arrow")) == written
+    (tmp_path / "train.en").write_text("a cat\ntwo cats", encoding="utf-8")
+    assert load(tmp_path)[0]["references"] == ["a cat", "one dog"]
+
+
+def test_the_other_direction_of_the_same_table_is_read_anew(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"de": "ein", "en": "one"}')
+    assert load(tmp_path) == [row("ein", ["one"], 1)]
+    assert load(tmp_path, source="en", target="de") == [row("one", ["ein"], 1)]
+
+
+def test_origin_names_the_files(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    where: dict[str, Any] = {
+        "hub_config": "x",
+        "embedded": None,
+        "source_language": "de",
+        "target_language": "en",
+    }
+    assert describe_split("train", files=str(tmp_path), hub=None, **where) == (
+        f"{tmp_path / 'train.de'} + {tmp_path / 'train.en'}"
+    )
+    assert describe_split("train", files=None, hub="a/b", **where) == "a/b (x), split train"
+
+
+def test_different_line_counts(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "train.de").write_text("a\nb\nc\n")
+    (tmp_path / "train.en").write_text("a\nb\n")
+    message = refused(tmp_path)
+    assert f"{tmp_path / 'train.de'} has 3 lines" in message
+    assert f"{tmp_path / 'train.en'} has 2 lines" in message
+    assert not list(cache.rglob("*.arrow")), "nothing half-written may remain"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
+def test_empty_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "train.de").write_text("a\n")
+    (tmp_path / "train.en").write_bytes(content)
+    message = refused(tmp_path)
+    assert str(tmp_path / "train.en") in message
+    assert "empty" in message
+
+
+@pytest.mark.parametrize("name", ["train.tsv", "train.jsonl"])
+def test_empty_table(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("")
+    assert f"{tmp_path / name}: the file is empty" in refused(tmp_path)
+
+
+def test_parquet_without_rows_or_form(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"de": pa.array([], pa.string()), "en": pa.array([], pa.string())}),
+        tmp_path / "train.parquet",
+    )
+    assert "empty" in refused(tmp_path)
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 but no more")
+    assert "not a readable parquet file" in refused(tmp_path)
+
+
+def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "train.de").write_bytes(b"gut\nsch\xf6n\n")
+    (tmp_path / "train.en").write_text("good\nnice\n")
+    message = refused(tmp_path)
+    assert f"{tmp_path / 'train.de'}, line 2: byte 4 (0xf6) is not UTF-8" in message
+
+
+def test_broken_gzip(tmp_path: Path) -> None:
+    write_gz(tmp_path)
+    path = tmp_path / "train.en.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert f"{path}: cannot be read" in refused(tmp_path)
+    path.write_bytes(b"no gzip")
+    assert f"{path}: cannot be read" in refused(tmp_path)
+
+
+def test_missing_split_lists_what_is_there(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    message = refused(tmp_path, "test")
+    assert "test is missing" in message
+    assert "train.de, train.en" in message
+    assert "no such folder" in refused(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [("a\tb\nc\n", 2), ("a b\n", 1), ("a\tb\tc\nd\te\n", 2), ("a\tb\nc\td\te\n", 2)]
+)
+def test_tsv_with_wrong_columns(tmp_path: Path, content: str, line: int) -> None:
+    (tmp_path / "train.tsv").write_text(content)
+    assert f"{tmp_path / 'train.tsv'}, line {line}: " in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("{'de': 1}", "not JSON"),
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1]", "list instead of an object"),
+        ('{"de": "x", "fr": "y"}', "no 'en'; found de, fr"),
+        ('{"de": "x", "en": null}', "en is None"),
+        ('{"de": "x", "en": []}', "en is []"),
+        ('{"de": "x", "en": [1]}', "en is [1]"),
+        ('{"de": ["x", "y"], "en": "z"}', "de has 2 texts"),
+        ('{"de": "\\ud800", "en": "z"}', "surrogate"),
+    ],
+)
+def test_bad_json_lines(tmp_path: Path, bad: str, says: str) -> None:
+    (tmp_path / "train.jsonl").write_text('{"de": "a", "en": "b"}\n' + bad + "\n")
+    message = refused(tmp_path)
+    assert f"{tmp_path / 'train.jsonl'}, line 2: " in message
+    assert says in message
+
+
+def test_pair_the_other_way_round_in_the_names(tmp_path: Path) -> None:
+    write_pair_in_name(tmp_path)
+    message = refused(tmp_path, source="en", target="de")
+    assert "train.de-en.de names the pair the other way round" in message
+    assert "swap" in message
+
+
+def test_language_before_the_split_in_the_names(tmp_path: Path) -> None:
+    (tmp_path / "de.train").write_text("a\n")
+    (tmp_path / "en.train").write_text("a\n")
+    assert "rename it to train.de" in refused(tmp_path)
+
+
+def test_language_that_is_not_in_the_names(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    message = refused(tmp_path, source="fr")
+    assert "train is there in de, en, but fr to en is asked for" in message
+    assert "train.fr" in message
+
+
+def test_two_forms_of_one_split(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    write_tsv(tmp_path)
+    assert "more than once" in refused(tmp_path)
+
+
+def test_gap_in_further_references(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    (tmp_path / "train.en.3").write_text("x\ny\n")
+    assert "train.en.2 is missing" in refused(tmp_path)
+
+
+def test_hub_data_set(tmp_path: Path) -> None:
+    # A folder of JSON lines goes the same way through `datasets.load_dataset` as a data set on the hub.
+    (tmp_path / "validation.jsonl").write_text('{"de": "ein", "en": "one"}\n{"de": "zwei", "en": "two"}')
+    (tmp_path / "train.jsonl").write_text('{"de": "drei", "en": "three"}')
+
+    def hub(split: str, source: str = "de") -> list[dict[str, Any]]:
+        dataset = load_split(
+            split,
+            files=None,
+            hub=str(tmp_path),
+            hub_config=None,
+            embedded=None,
+            source_language=source,
+            target_language="en",
+        )
+        return list(dataset)
+
+    assert hub("valid") == [row("ein", ["one"], 1), row("zwei", ["two"], 2)]
+    with pytest.raises(UserError, match="has no split test; it has train, validation"):
+        hub("test")
+    with pytest.raises(UserError, match=r"split train, line 1: no 'fr'; found de, en"):
+        hub("train", source="fr")
+
+
+def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object) -> Iterator[None]:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(UserError, match=r"hub data set a/b \(c\) cannot be loaded: no route\."):
+        load_split(
+            "train",
+            files=None,
+            hub="a/b",
+            hub_config="c",
+            embedded=None,
+            source_language="de",
+            target_language="en",
+        )
+
+
+def test_no_corpus() -> None:
+    with pytest.raises(UserError, match="no corpus"):
+        load_split(
+            "train",
+            files=None,
+            hub=None,
+            hub_config=None,
+            embedded=None,
+            source_language="de",
+            target_language="en",
+        )
+
+
+@pytest.mark.skipif(not HAS_EMBEDDED, reason="the generator is not there")
+def test_embedded_corpus() -> None:
+    corpus = EmbeddedCorpus(train=4, valid=3, test=2, references=2, seed=1)
+    splits = {}
+    for split in ("train", "valid", "test"):
+        splits[split] = list(
+            load_split(
+                split,
+                files=None,
+                hub=None,
+                hub_config=None,
+                embedded=corpus,
+                source_language="de",
+                target_language="en",
+            )
+        )
+    assert [len(rows) for rows in splits.values()] == [4, 3, 2]
+    assert [r["line"] for r in splits["train"]] == [1, 2, 3, 4]
+    assert all(len(r["references"]) == 1 for r in splits["train"])

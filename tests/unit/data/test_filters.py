@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from l2s_nmt.data.corpus import FEATURES
+from l2s_nmt.data.filters import FilterReport, apply_filters
+from l2s_nmt.errors import UserError
+
+
+def corpus(pairs: list[tuple[str, str]]) -> Dataset:
+    rows = [{"source": s, "references": [t, "other"], "line": n} for n, (s, t) in enumerate(pairs, 1)]
+    return Dataset.from_list(rows, features=FEATURES)
+
+
+def test_each_filter_counts_what_it_drops() -> None:
+    pairs = [
+        ("a b", "c d"),
+        ("", "c"),
+        ("a", " \u3000 "),
+        ("a b c d e", "f"),  # too long and unequal: counted as too long
+        ("a b c d", "e"),
+        ("a b", "c d"),
+        ("a b", "c e"),
+    ]
+    kept, report = apply_filters(corpus(pairs), max_words=4, max_ratio=3.0, drop_duplicates=True)
+    assert report == FilterReport(total=7, kept=2, empty=2, long=1, unequal=1, duplicate=1)
+    assert kept["line"][:] == [1, 7]
+    assert str(report) == "kept 2 of 7 sentence pairs; dropped 2 empty, 1 long, 1 unequal, 1 duplicate"
+
+
+def test_filters_that_are_off_drop_nothing() -> None:
+    dataset = corpus([("a", "b c d e f g h"), ("a", "b c d e f g h")])
+    kept, report = apply_filters(dataset, max_words=None, max_ratio=None, drop_duplicates=False)
+    assert kept is dataset
+    assert str(report) == "kept 2 of 2 sentence pairs"
+
+
+def test_limits_are_included() -> None:
+    pairs = [("a b", "c d e f")]
+    assert apply_filters(corpus(pairs), max_words=4, max_ratio=2.0, drop_duplicates=True)[1].kept == 1
+
+
+def test_duplicates_need_both_sides_and_their_border() -> None:
+    pairs = [("a b", "c"), ("a", "b c"), ("a b", "d"), ("e", "c")]
+    assert apply_filters(corpus(pairs), max_words=None, max_ratio=None, drop_duplicates=True)[1].kept == 4
+
+
+def test_nothing_left() -> None:
+    with pytest.raises(UserError, match=r"leave no training data: kept 0 of 1 .* 1 empty"):
+        apply_filters(corpus([("", "a")]), max_words=None, max_ratio=None, drop_duplicates=False)
+
+
+side = st.lists(st.sampled_from(["a", "b"]), max_size=4).map(" ".join)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    pairs=st.lists(st.tuples(side, side), min_size=1, max_size=12),
+    max_words=st.none() | st.integers(1, 4),
+    max_ratio=st.none() | st.sampled_from([1.0, 1.5, 2.0]),
+    drop=st.booleans(),
+)
+def test_against_brute_force(
+    pairs: list[tuple[str, str]], max_words: int | None, max_ratio: float | None, drop: bool
+) -> None:
+    reasons: Counter[str] = Counter()
+    kept: list[tuple[str, str]] = []
+    for source, target in pairs:
+        counts = [len(source.split(" ")) if source else 0, len(target.split(" ")) if target else 0]
+        if 0 in counts:
+            reasons["empty"] += 1
+        elif max_words is not None and max(counts) > max_words:
+            reasons["long"] += 1
+        elif max_ratio is not None and max(counts) / min(counts) > max_ratio:
+            reasons["unequal"] += 1
+        elif drop and (source, target) in kept:
+            reasons["duplicate"] += 1
+        else:
+            kept.append((source, target))
+    try:
+        dataset, report = apply_filters(
+            corpus(pairs), max_words=max_words, max_ratio=max_ratio, drop_duplicates=drop
+        )
+    except UserError:
+        assert not kept
+        return
+    assert [(r["source"], r["references"][0]) for r in dataset] == kept
+    assert {name: getattr(report, name) for name in reasons} == dict(reasons)
+    assert report.empty + report.long + report.unequal + report.duplicate + report.kept == len(pairs)

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.compare import Comparison, System, compare
+from l2s_nmt.evaluation.curves import CurvePoint
+from l2s_nmt.evaluation.score import METRICS, score
+
+WORDS = ["alder", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak", "pine", "rowan", "yew"]
+
+
+def corpus(sentences: int) -> list[str]:
+    rng = random.Random(11)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(5, 12))) for _ in range(sentences)]
+
+
+def worsened(references: list[str], share: float, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return [
+        " ".join(rng.choice(WORDS) if rng.random() < share else word for word in reference.split())
+        for reference in references
+    ]
+
+
+REFERENCES = corpus(120)
+SOURCES = [text.upper() for text in REFERENCES]
+BASELINE = worsened(REFERENCES, 0.4, seed=1)
+BETTER = worsened(REFERENCES, 0.2, seed=2)
+EQUAL = worsened(REFERENCES, 0.4, seed=3)
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    systems = [
+        System("baseline", BASELINE, minutes=30.5, updates=9000, curve=[CurvePoint(10, 0.5, 12.0)]),
+        System("better", BETTER, minutes=10.0, updates=500),
+        System("equal", EQUAL),
+        System("copy", BASELINE),
+    ]
+    references = [[reference] for reference in REFERENCES]
+    return compare(systems, SOURCES, references, splits=["valid", "test"], resamples=400, trials=500)
+
+
+def test_scores_are_those_of_score(comparison: Comparison) -> None:
+    for system, hypotheses in zip(comparison.systems, (BASELINE, BETTER, EQUAL, BASELINE), strict=True):
+        expected = score(hypotheses, [[reference] for reference in REFERENCES])
+        assert system.bleu.score == pytest.approx(expected.bleu.score)
+        assert system.chrf.score == pytest.approx(expected.chrf.score)
+        assert system.ter.score == pytest.approx(expected.ter.score)
+        assert system.brevity_penalty == pytest.approx(expected.bleu.brevity_penalty)
+        assert system.length_ratio == pytest.approx(expected.bleu.length_ratio)
+        assert system.precisions == pytest.approx(expected.bleu.precisions)
+        assert comparison.signatures == {
+            "bleu": expected.bleu.signature, "chrf": expected.chrf.signature, "ter": expected.ter.signature,
+        }  # fmt: skip
+
+
+def test_intervals_contain_what_they_are_about(comparison: Comparison) -> None:
+    for system in comparison.systems:
+        for name in METRICS:
+            result = system.metric(name)
+            assert result.interval[0] <= result.score <= result.interval[1]
+            assert result.interval[1] - result.interval[0] > 0.5
+            if result.difference is not None and result.difference_interval is not None:
+                low, high = result.difference_interval
+                assert low <= result.difference <= high
+
+
+def test_the_baseline_is_not_tested_and_the_others_are(comparison: Comparison) -> None:
+    baseline, better, equal, copy = comparison.systems
+    for name in METRICS:
+        first = baseline.metric(name)
+        assert first.p_value is first.p_value_randomisation is first.difference is None
+        for p_value in (better.metric(name).p_value, better.metric(name).p_value_randomisation):
+            assert p_value is not None
+            assert p_value < 0.01
+        two_sided = equal.metric(name).p_value_randomisation
+        assert two_sided is not None
+        assert two_sided > 0.05
+        assert copy.metric(name).p_value == copy.metric(name).p_value_randomisation == 1.0
+        assert copy.metric(name).difference == 0.0
+    assert better.bleu.difference == pytest.approx(better.bleu.score - baseline.bleu.score)
+    assert better.ter.difference is not None
+    assert better.ter.difference < 0
+
+
+def test_wins_and_losses_are_the_largest_differences(comparison: Comparison) -> None:
+    equal = comparison.systems[2]
+    chrf = [
+        CHRF().sentence_score(mine, [reference]).score - CHRF().sentence_score(theirs, [reference]).score
+        for mine, theirs, reference in zip(EQUAL, BASELINE, REFERENCES, strict=True)
+    ]
+    ordered = sorted(chrf)
+    assert [win.system_chrf - win.baseline_chrf for win in equal.wins] == pytest.approx(ordered[:-11:-1])
+    assert [loss.system_chrf - loss.baseline_chrf for loss in equal.losses] == pytest.approx(ordered[:10])
+    win = equal.wins[0]
+    row = win.sentence - 1
+    assert chrf[row] == pytest.approx(max(chrf))
+    assert (win.source, win.references) == (SOURCES[row], (REFERENCES[row],))
+    assert (win.baseline, win.system) == (BASELINE[row], EQUAL[row])
+    assert comparison.systems[3].wins == comparison.systems[3].losses == ()
+    assert comparison.baseline.wins == ()
+
+
+def test_json_has_the_names_that_scripts_rely_on(comparison: Comparison) -> None:
+    values = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
+    assert values["splits"] == ["valid", "test"]
+    assert values["sentences"] == 120
+    assert set(values["signatures"]) == set(METRICS)
+    baseline, better = values["systems"][:2]
+    assert baseline["name"] == "baseline"
+    assert baseline["p_value"] is None
+    assert baseline["bleu_interval"][0] < baseline["bleu"] < baseline["bleu_interval"][1]
+    assert baseline["minutes"] == 30.5
+    assert baseline["updates"] == 9000
+    assert baseline["curve"] == [
+        {"update": 10, "minutes": 0.5, "bleu": 12.0, "length_ratio": None, "loss": None}
+    ]
+    result = comparison.systems[1]
+    assert better["p_value"] == result.bleu.p_value
+    assert better["p_value_randomisation"] == result.bleu.p_value_randomisation
+    assert better["chrf_p_value"] == result.chrf.p_value
+    assert better["ter_p_value_randomisation"] == result.ter.p_value_randomisation
+    assert better["ter_interval"] == list(result.ter.interval)
+    assert better["bleu_difference_interval"] == list(result.bleu.difference_interval or ())
+
+
+def test_ragged_references() -> None:
+    references = [[text, EQUAL[row]] if row % 2 else [text] for row, text in enumerate(REFERENCES)]
+    found = compare(
+        [System("a", BASELINE), System("b", BETTER)], SOURCES, references, resamples=40, trials=40
+    )
+    streams = [
+        REFERENCES,
+        [alternatives[1] if len(alternatives) > 1 else None for alternatives in references],
+    ]
+    for name, metric in (("bleu", BLEU()), ("chrf", CHRF()), ("ter", TER())):
+        for system, hypotheses in zip(found.systems, (BASELINE, BETTER), strict=True):
+            expected = metric.corpus_score(hypotheses, streams).score
+            assert system.metric(name).score == pytest.approx(expected)
+        assert found.signatures[name].startswith("nrefs:var|")
+    assert any(len(win.references) == 2 for win in found.systems[1].wins)
+
+
+def test_one_system_alone_gets_scores_and_intervals() -> None:
+    found = compare([System("alone", ["a b", "c"])], ["x", "y"], [["a b"], ["c d"]], resamples=50, trials=50)
+    assert found.systems[0].bleu.p_value is None
+    assert found.systems[0].chrf.interval[0] <= found.systems[0].chrf.score
+
+
+def test_empty_translations_are_scored() -> None:
+    systems = [System("empty", ["", ""]), System("full", ["a b c d", "e f g h"])]
+    found = compare(systems, ["x", "y"], [["a b c d"], ["e f g h"]], resamples=50, trials=50)
+    assert found.systems[0].bleu.score == 0.0
+    assert found.systems[1].bleu.score == pytest.approx(100.0)
+    assert len(found.systems[1].wins) == 2
+
+
+@pytest.mark.parametrize(
+    ("systems", "sources", "references", "words"),
+    [
+        ([], ["x"], [["x"]], "nothing to compare"),
+        ([("a", ["x"]), ("a", ["y"])], ["x"], [["x"]], "two of the systems are called 'a'"),
+        ([("a", ["x"]), ("b", ["y", "z"])], ["x"], [["x"]], "b has 2 translations, but a has 1"),
+        ([("a", ["x"])], ["x"], [["x"], ["y"]], "a has 1 translations, but there are 2 references"),
+        ([("a", ["x"])], ["x", "y"], [["x"]], "a has 1 translations, but there are 2 source sentences"),
+        ([("a", [])], [], [], "no sentences"),
+        ([("a", ["x"])], ["x"], [[]], "sentence 1 has no reference"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    systems: list[tuple[str, list[str]]], sources: list[str], references: list[list[str]], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        compare([System(name, hypotheses) for name, hypotheses in systems], sources, references)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.curves import (
+    Axis,
+    CurvePoint,
+    draw_curves,
+    draw_interval,
+    draw_marker,
+    read_curve,
+    starts_below,
+)
+
+
+def record(kind: str, update: int, **values: Any) -> str:
+    return json.dumps({"kind": kind, "update": update, "minutes": update / 100, **values})
+
+
+def write(path: Path, *lines: str, end: str = "\n") -> Path:
+    path.write_text("\n".join(lines) + end, encoding="utf-8")
+    return path
+
+
+def test_a_curve_has_the_validations_and_the_mean_loss_before_each(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "metrics.jsonl",
+        record("train", 10, loss=5.0),
+        record("train", 20, loss=4.0),
+        record("validation", 20, bleu=10.5, length_ratio=0.9),
+        record("roll_in", 25, bleu=99.0),
+        record("train", 30, loss=2.0),
+        record("validation", 40, bleu=12.5, length_ratio=None),
+        record("end", 40),
+    )
+    assert read_curve(path) == (CurvePoint(20, 0.2, 10.5, 0.9, 4.5), CurvePoint(40, 0.4, 12.5, None, 2.0))
+
+
+def test_what_a_resumed_run_writes_again_counts_once(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "metrics.jsonl",
+        record("train", 10, loss=5.0),
+        record("validation", 10, bleu=1.0),
+        record("train", 20, loss=9.0),
+        record("validation", 20, bleu=2.0),
+        record("train", 15, loss=4.0),
+        record("train", 20, loss=3.0),
+        record("validation", 20, bleu=3.0),
+    )
+    assert read_curve(path) == (CurvePoint(10, 0.1, 1.0, None, 5.0), CurvePoint(20, 0.2, 3.0, None, 3.5))
+
+
+def test_a_validation_that_a_resumed_run_has_not_reached_again_is_forgotten(tmp_path: Path) -> None:
+    lines = [record("validation", at, bleu=float(at)) for at in (10, 20)] + [record("train", 15, loss=4.0)]
+    assert [point.update for point in read_curve(write(tmp_path / "metrics.jsonl", *lines))] == [10]
+
+
+def test_a_line_cut_off_by_the_end_of_the_run_is_left_out(tmp_path: Path) -> None:
+    whole = record("validation", 10, bleu=1.0)
+    path = write(tmp_path / "metrics.jsonl", whole, whole.replace("10", "20")[:-8], end="")
+    assert [point.update for point in read_curve(path)] == [10]
+    # A complete last line counts even without its line feed.
+    assert len(read_curve(write(path, whole, record("validation", 20, bleu=2.0), end=""))) == 2
+
+
+def test_validations_without_a_finite_score_are_left_out(tmp_path: Path) -> None:
+    lines = [
+        record("validation", 10, bleu=float("nan")),
+        record("validation", 20),
+        record("train", 30, loss=None),
+    ]
+    assert read_curve(write(tmp_path / "metrics.jsonl", *lines)) == ()
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "3", '{"kind": "train"}', '{"kind": "validation", "update": 1, "bleu": "x"}']
+)
+def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "metrics.jsonl", record("train", 1, loss=1.0), line)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 "):
+        read_curve(path)
+
+
+def test_missing_metrics_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        read_curve(tmp_path / "metrics.jsonl")
+
+
+RISING = tuple(CurvePoint(100 * step, 0.5 * step, 40.0 * step / (step + 2)) for step in range(1, 101))
+SHORT = (CurvePoint(50, 1.0, 39.0), CurvePoint(90, 2.0, 39.5))
+
+
+def numbers(text: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in (pair.split(",") for pair in text.split())]
+
+
+@pytest.mark.parametrize("axis", ["minutes", "updates"])
+def test_the_drawing_is_well_formed_and_to_scale(axis: Axis) -> None:
+    svg = ElementTree.fromstring(
+        draw_curves([("rising & <shining>", RISING), ("none", ()), ("b", SHORT)], axis)
+    )
+    title, description = svg.find("title"), svg.find("desc")
+    assert title is not None
+    assert description is not None
+    assert svg.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
+    assert "rising & <shining>: from 13.33 to 39.22" in (description.text or "")
+    rising, short = (numbers(line.get("points", "")) for line in svg.iter("polyline"))
+    assert len(rising) == 100
+    right = max(x for x, _ in rising)
+    farther, near = (50.0, 2.0) if axis == "minutes" else (10_000.0, 90.0)
+    assert (short[1][0] - 48) / (right - 48) == pytest.approx(near / farther, abs=0.002)
+    # Equal differences of BLEU are equal distances, upwards.
+    (y_a, y_b), (r_a, r_b) = (short[0][1], short[1][1]), (rising[48][1], rising[98][1])
+    scale = (RISING[98].bleu - RISING[48].bleu) / (r_a - r_b)
+    assert (y_a - y_b) * scale == pytest.approx(0.5, abs=0.01)
+    marked = [group for group in svg.iter("g") if group.find("title") is not None]
+    assert len(marked) <= 2 * 40 + 2
+    assert not [group for group in svg.iter("g") if "series-1" in group.get("class", "")]
+
+
+def test_the_axis_begins_where_the_later_halves_do() -> None:
+    below = starts_below([("rising", RISING)])
+    assert below is not None
+    assert 37 < below < RISING[50].bleu
+    assert starts_below([("late", RISING[30:])]) is None, "nothing steep to cut off"
+    assert starts_below([("short", SHORT)]) is None
+    assert starts_below([("none", ())]) is None
+
+
+@pytest.mark.parametrize(
+    "points", [(CurvePoint(0, 0.0, 0.0),), (CurvePoint(1, 0.01, 35.5), CurvePoint(2, 0.02, 35.5))]
+)
+def test_small_curves_can_be_drawn(points: tuple[CurvePoint, ...]) -> None:
+    for axis in ("minutes", "updates"):
+        text = draw_curves([("few", points)], "minutes" if axis == "minutes" else "updates")
+        ElementTree.fromstring(text)
+        assert "nan" not in text
+        assert len(re.findall(r"<text", text)) > 3
+
+
+def test_markers_of_neighbours_differ_in_colour_and_shape() -> None:
+    drawn = [draw_marker(number) for number in range(12)]
+    assert len(set(drawn)) == 12
+    for marker in drawn:
+        ElementTree.fromstring(marker)
+
+
+def test_an_interval_stays_on_its_scale() -> None:
+    svg = ElementTree.fromstring(draw_interval(0, 40.0, (39.0, 41.0), (39.0, 49.0)))
+    path = svg.find(".//path")
+    assert path is not None
+    ends = re.findall(r"M([\d.]+) 8H([\d.]+)", path.get("d", ""))
+    assert [float(end) for end in ends[0]] == pytest.approx([8.0, 8 + 116 * 0.2], abs=0.1)
+    ElementTree.fromstring(draw_interval(0, 40.0, (40.0, 40.0), (40.0, 40.0)))
