@@ -27,6 +27,8 @@ KeyPath = tuple[str, ...]
 
 _ADAPTER = TypeAdapter(Recipe)
 _DUMP = RootModel[Recipe]
+_UNREADABLE = (yaml.YAMLError, ValueError, TypeError, RecursionError)
+"""What PyYAML raises: by design, for a date or number that is none, for a key that is a list, for deep nesting."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -73,14 +75,16 @@ def make_recipe(settings: Mapping[str, Any]) -> Recipe:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML, every key written out; reads back as the same recipe."""
+    """The resolved recipe as YAML, every key that is used written out; reads back as the same recipe."""
     return yaml.safe_dump(as_settings(recipe), sort_keys=False, allow_unicode=True)
 
 
 def as_settings(recipe: Recipe) -> Settings:
-    """The recipe as nested plain values."""
-    settings = _DUMP(recipe).model_dump(mode="json")
-    return typing.cast(Settings, settings)
+    """The recipe as nested plain values, without the keys that a model from elsewhere leaves unused."""
+    settings: Settings = _DUMP(recipe).model_dump(mode="json")
+    if recipe.model.from_run is not None or recipe.model.pretrained is not None:
+        del settings["tokenizer"], settings["model"]["architecture"]
+    return settings
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> Settings:
@@ -103,7 +107,7 @@ def parse_overrides(overrides: Iterable[str]) -> Settings:
         keys, text = _split(item)
         try:
             value = yaml.load(text, _Loader)
-        except (yaml.YAMLError, ValueError) as error:
+        except _UNREADABLE as error:
             raise UserError(f"override {item!r}: the value is not YAML ({_first_line(error)})") from error
         nested: Any = value
         for key in reversed(keys):
@@ -136,18 +140,18 @@ def _read_text(path: Path) -> str:
 def _parse(text: str, name: str) -> tuple[Settings, dict[KeyPath, int]]:
     try:
         value = yaml.load(text, _Loader)
-        node = yaml.compose(text, _Loader)
+        lines = dict(_lines(yaml.compose(text, _Loader), ()))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{name}, line {mark.line + 1}" if mark else name
         raise UserError(f"{where}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{name}: not valid YAML: {_first_line(error)}") from error
     if value is None:
         raise UserError(f"{name}: the recipe is empty; it needs at least data and training")
     if not isinstance(value, dict):
         raise UserError(f"{name}: a recipe is a mapping of keys to values, found {_describe(value)}")
-    return value, dict(_lines(node, ()))
+    return value, lines
 
 
 def _lines(node: yaml.Node | None, path: KeyPath) -> Iterable[tuple[KeyPath, int]]:
@@ -164,7 +168,7 @@ def _validate(
     settings = _with_algorithm(given)
     try:
         text = json.dumps(settings, default=str)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{name}: a key or value is of a kind a recipe cannot hold: {error}") from error
     try:
         recipe = _ADAPTER.validate_json(text)

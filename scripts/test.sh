@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Set up, then ruff, mypy and the tests.
+#
+#   bash scripts/test.sh               everything that runs in minutes
+#   bash scripts/test.sh --slow        the longer proofs as well
+#   bash scripts/test.sh tests/unit    some of the tests, as pytest takes them
+#
+# Tests on real text look for it in $L2S_NMT_DATA and are skipped where it is not set.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/environment.sh
+install_project "[dev]"
+
+marked=()
+if [ "${1:-}" = "--slow" ]; then
+    marked=(-m "")
+    shift
+fi
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+# Each worker computes on one thread: the workers share the cores.
+export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+.venv/bin/python -m pytest --numprocesses=auto --durations=10 "${marked[@]}" "$@"
