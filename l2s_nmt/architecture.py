@@ -51,7 +51,8 @@ def new_model(
         dropout=dropout,
         activation_function="relu",
         scale_embedding=True,
-        init_std=d_model**-0.5,
+        # Small weights: each layer begins near the identity, and post-norm layers learn from the first updates on.
+        init_std=0.02,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
@@ -62,15 +63,7 @@ def new_model(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: PreTrainedModel = MarianMTModel(config)
-        _initialise(model)
     return model
-
-
-def _initialise(model: PreTrainedModel) -> None:
-    """Xavier for all matrices but embeddings (Vaswani et al. 2017), which Marian's post-norm layers train best from."""
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 2 and parameter.requires_grad and "embed" not in name and "lm_head" not in name:
-            torch.nn.init.xavier_uniform_(parameter)
 
 
 def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrainedModel:

@@ -7,6 +7,7 @@ everything saved; 1 anything else.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -44,8 +45,17 @@ BeamOption = Annotated[
     int | None,
     typer.Option("--beam", min=1, help="Beams; 1 is greedy; default the recipe's.", show_default=False),
 ]
+
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number")
+    return value
+
+
 PenaltyOption = Annotated[
-    float | None, typer.Option("--length-penalty", help="Default the recipe's.", show_default=False)
+    float | None,
+    typer.Option("--length-penalty", help="Default the recipe's.", show_default=False, callback=_finite),
 ]
 
 
@@ -126,7 +136,8 @@ def translate(
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write_text(output, text)
+        with _writing(output):
+            write_text(output, text)
 
 
 @app.command()
@@ -231,7 +242,8 @@ def compare(
         answers,
         splits=splits if runs else [],
     )
-    write_comparison(compared, output)
+    with _writing(output):
+        write_comparison(compared, output)
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -252,6 +264,16 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     while len({p[-depth:] for p in parts.values()}) < len(parts):
         depth += 1
     return {path: "/".join(p[-depth:]) for path, p in parts.items()}
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    from l2s_nmt.errors import UserError
+
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
 
 
 def _existing(path: Path) -> Path:

@@ -13,6 +13,7 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -29,7 +30,7 @@ class Embedded:
     test: Count = 1_000
     references: Annotated[int, Field(ge=1, le=8)] = 1
     """References of each valid and test sentence; train has one."""
-    seed: Natural = 1
+    seed: Seed = 1
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -316,7 +317,7 @@ class Recipe:
     """Everything that a training run depends on."""
 
     data: Data
-    seed: Natural = 1
+    seed: Seed = 1
     tokenizer: Tokenizer = Tokenizer()
     model: Model = Model()
     search: Search = Search()

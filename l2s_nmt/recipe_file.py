@@ -28,7 +28,7 @@ KeyPath = tuple[str, ...]
 _ADAPTER = TypeAdapter(Recipe)
 _DUMP = RootModel[Recipe]
 _UNREADABLE = (yaml.YAMLError, ValueError, TypeError, RecursionError)
-"""What PyYAML raises: by design, for a date or number that is none, for a key that is a list, for deep nesting."""
+"""What reading YAML raises: by design, for a date or number that is none, a list as a key, deep nesting."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -45,11 +45,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that the loader would read as a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(  # type: ignore[no-untyped-call]
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -60,8 +65,11 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     text = _read_text(Path(path))
     given, lines = _parse(text, str(path))
-    given = merge(given, parse_overrides(overrides))
-    sources = {_split(item)[0]: f"override {item!r}" for item in overrides}
+    sources: dict[KeyPath, str] = {}
+    for item in overrides:
+        settings = parse_overrides([item])
+        given = merge(given, settings)
+        sources.update(dict.fromkeys(_paths(settings), f"override {item!r}"))
     return _validate(given, str(path), lines, sources)
 
 
@@ -76,7 +84,7 @@ def make_recipe(settings: Mapping[str, Any]) -> Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The resolved recipe as YAML, every key that is used written out; reads back as the same recipe."""
-    return yaml.safe_dump(as_settings(recipe), sort_keys=False, allow_unicode=True)
+    return yaml.dump(as_settings(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def as_settings(recipe: Recipe) -> Settings:
@@ -106,7 +114,7 @@ def parse_overrides(overrides: Iterable[str]) -> Settings:
     for item in overrides:
         keys, text = _split(item)
         try:
-            value = yaml.load(text, _Loader)
+            value = _load(text)
         except _UNREADABLE as error:
             raise UserError(f"override {item!r}: the value is not YAML ({_first_line(error)})") from error
         nested: Any = value
@@ -139,7 +147,7 @@ def _read_text(path: Path) -> str:
 
 def _parse(text: str, name: str) -> tuple[Settings, dict[KeyPath, int]]:
     try:
-        value = yaml.load(text, _Loader)
+        value = _load(text)
         lines = dict(_lines(yaml.compose(text, _Loader), ()))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -152,6 +160,19 @@ def _parse(text: str, name: str) -> tuple[Settings, dict[KeyPath, int]]:
     if not isinstance(value, dict):
         raise UserError(f"{name}: a recipe is a mapping of keys to values, found {_describe(value)}")
     return value, lines
+
+
+def _load(text: str) -> Any:
+    value = yaml.load(text, _Loader)
+    json.dumps(value, default=str)  # refuses what refers to itself
+    return value
+
+
+def _paths(settings: Settings, above: KeyPath = ()) -> Iterable[KeyPath]:
+    for key, value in settings.items():
+        yield (*above, str(key))
+        if isinstance(value, dict):
+            yield from _paths(value, (*above, str(key)))
 
 
 def _lines(node: yaml.Node | None, path: KeyPath) -> Iterable[tuple[KeyPath, int]]:

@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,16 +136,23 @@ def open_run(path: Path, recipe: Recipe, command: list[str]) -> Run:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be made: {error.strerror}; choose another --output") from error
-    if run.recipe_path.exists():
-        _same_recipe(run, recipe)
-    elif any(entry.name != LOCK for entry in path.iterdir()):
-        raise UserError(f"{path}: is not empty and no run directory; choose another --output")
-    else:
+    if _untrained(path):
+        shutil.rmtree(run.tokenizer, ignore_errors=True)
         write_json(path / "environment.json", environment(recipe.seed, command))
         write_text(run.recipe_path, dump_recipe(recipe))
+    elif run.recipe_path.exists():
+        _same_recipe(run, recipe)
+    else:
+        raise UserError(f"{path}: is not empty and no run directory; choose another --output")
     for folder in (run.best, run.last):
         recover_folder(folder)
     return run
+
+
+def _untrained(path: Path) -> bool:
+    """Whether nothing is there but what a start leaves that failed before its first update."""
+    there = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+    return not there or ("environment.json" in there and there <= _WRITTEN_FIRST)
 
 
 def _same_recipe(run: Run, recipe: Recipe) -> None:
@@ -169,6 +177,7 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 LOCK = ".lock"
+_WRITTEN_FIRST = {"environment.json", "recipe.yaml", "tokenizer"}
 
 
 @contextlib.contextmanager
@@ -244,7 +253,9 @@ class Place(TypedDict):
 def corpus_place(data: Data) -> Place:
     """Where a recipe's corpus lives."""
     own = data.embedded
-    embedded = None if own is None else EmbeddedCorpus(own.train, own.valid, own.test, own.references, own.seed)
+    embedded = (
+        None if own is None else EmbeddedCorpus(own.train, own.valid, own.test, own.references, own.seed)
+    )
     return Place(
         files=data.files,
         hub=data.hub,
@@ -256,14 +267,14 @@ def corpus_place(data: Data) -> Place:
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl.
+    """The lines of metrics.jsonl; one that was cut off while it was written is left out.
 
     Raises:
         UserError: a line is damaged.
     """
     if not run.metrics.exists():
         return []
-    lines = run.metrics.read_text(encoding="utf-8").splitlines()
+    *lines, _cut_off = run.metrics.read_text(encoding="utf-8").split("\n")
     try:
         return [json.loads(line) for line in lines]
     except json.JSONDecodeError as error:

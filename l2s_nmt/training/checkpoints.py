@@ -3,7 +3,7 @@
 checkpoints/update-000500/model.safetensors      weights
                           average.safetensors    their average, where one is kept
                           optimizer.pt           optimiser and gradient scaler (tensors and plain values only)
-                          random-RANK.pt         random state of each process
+                          random-RANK.pt         of each process: random state, sums for the next log line
                           state.json             position in the data, limits, best score, size of metrics.jsonl
 """
 

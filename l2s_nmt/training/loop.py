@@ -296,16 +296,11 @@ class Trainer:
             raise Interrupted(self.signal or signal.SIGTERM)
 
     def _log(self) -> None:
-        sums = self.sums.take()
-        names = sorted(sums)
-        values = torch.tensor(
-            [sums[name] for name in names], dtype=torch.float64, device=self.accelerator.device
-        )
-        total = dict(zip(names, self.accelerator.reduce(values, reduction="sum").tolist(), strict=True))
-        for name in [
-            name for name in names if name in ("updates", "gradient_norm") or name.startswith("seconds")
-        ]:
-            total[name] /= self.accelerator.num_processes
+        shares = _gather(self.sums.take())  # not all have the same names: a process may have had no sentences
+        total = {name: sum(share.get(name, 0.0) for share in shares) for name in set[str]().union(*shares)}
+        for name in total:
+            if name in ("updates", "gradient_norm") or name.startswith("seconds"):
+                total[name] /= self.accelerator.num_processes
         measured = {"learning_rate": self.optimizer.param_groups[0]["lr"], **summarise(total)}
         self._write("train", measured)
         self.shown.update(measured)
@@ -363,7 +358,7 @@ class Trainer:
             self._write(
                 "end", {"best_bleu": self.progress.best_bleu, "best_update": self.progress.best_update}
             )
-        states = _gather(checkpoints.random_state())
+        states = _gather({**checkpoints.random_state(), "sums": self.sums.state()})
         self._on_main(lambda: self._write_checkpoint(states))
 
     def _write_checkpoint(self, states: list[dict[str, Any]]) -> None:
@@ -399,10 +394,14 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(optimizer["scaler"])
         if random is not None:
             checkpoints.restore_random_state(random)
+            self.sums.add(random["sums"])
         if self.accelerator.is_main_process and self.metrics.exists():
             with self.metrics.open("r+b") as file:
                 file.truncate(size)  # what was written after the checkpoint will be written again
-        self.display.say(f"goes on from update {self.progress.update} ({newest})")
+        if self.progress.finished:
+            self.display.say(f"trained already, {self.progress.update} updates; nothing is left to do")
+        else:
+            self.display.say(f"goes on from update {self.progress.update} ({newest})")
 
     def _on_main(self, action: Callable[[], Any]) -> None:
         if self.accelerator.is_main_process:

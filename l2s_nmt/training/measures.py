@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -70,10 +71,14 @@ class Sums:
     def __init__(self) -> None:
         self.totals: dict[str, Tensor | float] = defaultdict(float)
 
-    def add(self, values: dict[str, Tensor] | dict[str, float]) -> None:
+    def add(self, values: Mapping[str, Tensor | float]) -> None:
         """Add to each name's sum."""
         for name, value in values.items():
             self.totals[name] = self.totals[name] + value
+
+    def state(self) -> dict[str, Tensor | float]:
+        """What a checkpoint keeps; ``add`` takes it up."""
+        return {k: v.cpu() if isinstance(v, Tensor) else v for k, v in self.totals.items()}
 
     def take(self) -> dict[str, float]:
         """The sums since the last call."""

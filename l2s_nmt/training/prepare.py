@@ -84,17 +84,19 @@ def model_start(recipe: Recipe) -> str | Path | None:
 
 
 def _train(settings: TokenizerSettings, corpus: Corpus, folder: Path, seed: int) -> PreTrainedTokenizerBase:
-    return train_tokenizer(
-        (row["source"] for row in corpus.train),
-        (row["references"][0] for row in corpus.train),
-        algorithm=settings.algorithm,
-        vocab_size=settings.vocabulary,
-        joint=settings.joint,
-        byte_fallback=settings.byte_fallback,
-        character_coverage=settings.character_coverage,
-        directory=folder,
-        seed=seed,
-    )
+    with whole_folder(folder) as temporary:
+        train_tokenizer(
+            (row["source"] for row in corpus.train),
+            (row["references"][0] for row in corpus.train),
+            algorithm=settings.algorithm,
+            vocab_size=settings.vocabulary,
+            joint=settings.joint,
+            byte_fallback=settings.byte_fallback,
+            character_coverage=settings.character_coverage,
+            directory=temporary,
+            seed=seed,
+        )
+    return load_tokenizer(folder)
 
 
 def find_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

@@ -12,7 +12,7 @@ from l2s_nmt.data.embedded.target import realise_target
 
 SHORTEST, LONGEST = 5, 32
 """Words of a source sentence, marks counted."""
-_ATTEMPTS = 4
+_ATTEMPTS = 12
 """How often another reference is looked for before one is given twice."""
 
 

@@ -165,6 +165,8 @@ NEGATION, THAT, AND, OWNED_BY = "nek", "tås", "und", "fon"
 """Vorsk."""
 SOURCE_VERB_ENDINGS = ("o", "ist", "et", "en")
 """Vorsk: I, you, he or she, they (and we)."""
+PARTICLES = ("ap", "gur", "osk", "dör", "nit")
+"""Vorsk: parts of verbs."""
 HAVE = tuple("hav" + ending for ending in SOURCE_VERB_ENDINGS)
 SHALL = tuple("zul" + ending for ending in SOURCE_VERB_ENDINGS)
 """Vorsk: for the past, with a participle, and the future, with an infinitive."""
@@ -192,6 +194,7 @@ def _forms() -> Iterator[str]:
     for source, target in NUMERALS.values():
         yield from (source, *target)
     yield from (form for row in RELATIVE_PRONOUN for form in row)
+    yield from PARTICLES
     yield from (
         NEGATION,
         THAT,

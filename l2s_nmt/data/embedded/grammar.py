@@ -54,7 +54,7 @@ from l2s_nmt.data.embedded.randomness import Draw, below, percent, pick, weighte
 
 _QUESTION, _ADJUNCT, _ADJUNCT_FIRST = percent(10), percent(17), percent(40)
 _NEGATED, _ADVERB, _PLACE = percent(14), percent(36), percent(42)
-_PRONOUN, _NAME, _PAIR = percent(28), percent(14), percent(7)
+_PRONOUN, _NAME, _PAIR = percent(28), percent(7), percent(7)
 _PLURAL, _NUMERAL, _DIGITS = percent(32), percent(28), percent(25)
 _ADJECTIVE, _MODIFIER, _OWNER, _RELATIVE = percent(32), percent(14), percent(9), percent(15)
 _GAP_IS_SUBJECT, _THING_ACTS, _FEMININE = percent(60), percent(20), percent(50)

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from l2s_nmt.data.embedded import difficulty
 from l2s_nmt.data.embedded.function_words import (
+    PARTICLES,
     PERSON,
     PLACE,
     PLURAL_COLUMN,
@@ -117,13 +118,22 @@ class Lexicon(NamedTuple):
 
 
 _SYNONYM = percent(difficulty.SYNONYM_PERCENT)
-_AMBIGUOUS = percent(difficulty.AMBIGUOUS_PERCENT)
 _KIND_SHARES = {PERSON: 35, THING: 45, PLACE: 20}
 """Of 100 nouns."""
-_PARTICLES = ("ap", "vur", "osk", "dör", "nit")
 _LINKS = weighted(("s", "", "en"), (50, 30, 20))
 _PLURALS = weighted(("er", "en", "sk"), (45, 35, 20))
-_FRAMES = weighted((TRANSITIVE, INTRANSITIVE, DITRANSITIVE, CLAUSAL), (56, 24, 10, 10))
+_FRAMES = (
+    TRANSITIVE,
+    INTRANSITIVE,
+    TRANSITIVE,
+    DITRANSITIVE,
+    TRANSITIVE,
+    INTRANSITIVE,
+    TRANSITIVE,
+    CLAUSAL,
+    TRANSITIVE,
+)
+"""Of the verbs of rank 0, 1, …, again and again: the most frequent verbs should not be left to chance."""
 _OBJECT_KINDS = weighted(((PERSON, THING), (THING,), (PERSON,)), (60, 25, 15))
 _INFINITIVE = "an"
 NOUN_VOWELS = ("ae", "oi")
@@ -143,6 +153,9 @@ class _Coiner:
         self.rank = rank
         self.size = size
         self.taken = taken
+        # Spread evenly over the ranks, for the same reason.
+        share = difficulty.AMBIGUOUS_PERCENT
+        self.ambiguous = (rank + 1) * share // 100 > rank * share // 100
 
     def coin(self, make: Callable[[int, Sounds, Draw], str], sounds: Sounds) -> str:
         """A word or stem that is not taken; the most frequent lemmas have the shortest."""
@@ -157,11 +170,10 @@ class _Coiner:
         count = 1 if self.draw() >= _SYNONYM else 2 + below(2, self.draw)
         return zipf([make() for _ in range(count)], shift=0)
 
-    def senses(self, make: Callable[[], T], *, may_differ: bool = True) -> Senses[T]:
+    def senses(self, make: Callable[[], T]) -> Senses[T]:
         """The same sense for both cases, or one for each where the word is ambiguous."""
         first = self.synonyms(make)
-        ambiguous = self.draw() < _AMBIGUOUS and may_differ
-        return first, self.synonyms(make) if ambiguous else first
+        return first, self.synonyms(make) if self.ambiguous else first
 
     def noun(self, kind: int) -> Noun:
         word = self.coin(syllables, VORSK)
@@ -171,10 +183,12 @@ class _Coiner:
 
     def verb(self, plain: Verb | None) -> Verb:
         """A verb; with a particle, it shares the stem of the verb `plain`."""
-        particle = _PARTICLES[below(len(_PARTICLES), self.draw)] if plain else ""
+        particle = PARTICLES[below(len(PARTICLES), self.draw)] if plain else ""
         root = plain.infinitive[: -len(_INFINITIVE)] if plain else self.coin(syllables, VORSK)
-        frame = pick(_FRAMES, self.draw)
+        frame = TRANSITIVE if self.ambiguous else _FRAMES[self.rank % len(_FRAMES)]
         kinds = pick(_OBJECT_KINDS, self.draw) if frame == TRANSITIVE else (THING,)
+        if self.ambiguous:
+            kinds = (PERSON, THING)
         return Verb(
             particle,
             _endings(root, SOURCE_VERB_ENDINGS),
@@ -183,7 +197,7 @@ class _Coiner:
             below(FIELDS, self.draw),
             frame,
             kinds,
-            self.senses(self._target_verb, may_differ=len(kinds) > 1),
+            self.senses(self._target_verb),
         )
 
     def adjective(self) -> Adjective:

@@ -1,0 +1,157 @@
+"""Bad input gets one clear error and status 2, and nothing stands in the way of the corrected command."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import (
+    command,
+    done,
+    files_below,
+    process,
+    read_lines,
+    sentence_pairs,
+    tiny_recipe,
+    write_corpus,
+    write_recipe,
+)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path / "corpus")
+
+
+@pytest.fixture
+def recipe(corpus: Path, tmp_path: Path) -> Path:
+    return write_recipe(tmp_path / "recipe.yaml", tiny_recipe(corpus, training={"max_updates": 2}))
+
+
+def drop_a_line(corpus: Path) -> None:
+    path = corpus / "train.xb"
+    path.write_text(path.read_text().removesuffix("\n").rpartition("\n")[0] + "\n")
+
+
+def empty(corpus: Path) -> None:
+    (corpus / "train.xa").write_bytes(b"")
+
+
+def not_utf8(corpus: Path) -> None:
+    lines = (corpus / "valid.xb").read_bytes().split(b"\n")
+    lines[6] = "fü".encode("latin-1")
+    (corpus / "valid.xb").write_bytes(b"\n".join(lines))
+
+
+def no_valid(corpus: Path) -> None:
+    (corpus / "valid.xa").unlink()
+    (corpus / "valid.xb").unlink()
+
+
+def reversed_pair(corpus: Path) -> None:
+    for path in sorted(corpus.iterdir()):
+        path.rename(corpus / f"{path.stem}.xb-xa{path.suffix}")
+
+
+def other_language(corpus: Path) -> None:
+    for path in sorted(corpus.glob("*.xb")):
+        path.rename(path.with_suffix(".xc"))
+
+
+def long_valid(corpus: Path) -> None:
+    lines = (corpus / "valid.xa").read_text().split("\n")
+    lines[4] = " ".join(["balu"] * 70)
+    (corpus / "valid.xa").write_text("\n".join(lines))
+
+
+BAD: dict[Callable[[Path], None], tuple[str, ...]] = {
+    drop_a_line: ("train.xa has 300 lines", "train.xb has 299 lines"),
+    empty: ("train.xa: the file is empty",),
+    not_utf8: ("valid.xb, line 7: byte 2 (0xfc) is not UTF-8",),
+    no_valid: ("split valid is missing", "valid.xa"),
+    reversed_pair: ("names the pair the other way round, xb to xa instead of xa to xb",),
+    other_language: ("but xa to xb is asked for", "xc"),
+    long_valid: ("valid.xa", "line 5: ", "tokens, but the model has 64 positions"),
+}
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
+def test_a_bad_corpus_is_refused_and_the_mended_one_is_taken(
+    spoil: Callable[[Path], None], corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    spoil(corpus)
+    message = command("train", recipe, "--output", run).error()
+    for part in BAD[spoil]:
+        assert part in message
+    assert {name.partition("/")[0] for name in files_below(run)} <= {
+        ".lock",
+        "recipe.yaml",
+        "environment.json",
+        "tokenizer",
+    }
+    assert message in command("train", recipe, "--dry-run").err
+    shutil.rmtree(corpus)
+    write_corpus(corpus)
+    done(command("train", recipe, "--output", run))
+    assert (run / "best" / "model.safetensors").is_file()
+
+
+def test_a_bad_corpus_ends_a_process_with_2_and_one_message(corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    not_utf8(corpus)
+    message = process("train", recipe, "--output", tmp_path / "run").error()
+    assert f"{corpus / 'valid.xb'}, line 7: byte 2 (0xfc) is not UTF-8" in message
+
+
+def test_a_corrected_recipe_may_use_the_same_output(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    message = command("train", recipe, "tokenizer.vocabulary=5000", "--output", run).error()
+    assert "too small for a vocabulary of 5000 pieces" in message
+    done(command("train", recipe, "tokenizer.vocabulary=60", "--output", run))
+    message = command("train", recipe, "tokenizer.vocabulary=61", "--output", run).error()
+    assert "another recipe (tokenizer.vocabulary: 60 there, 61 now)" in message
+
+
+def test_a_test_set_that_is_missing_is_refused_when_it_is_asked_for(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    (corpus / "test.xb").unlink()
+    done(command("train", recipe, "--output", run))
+    assert "split test is there in xa, but xa to xb" in command("evaluate", run).error()
+    for split in ("none", "*", "(", "../test", ""):
+        assert str(corpus) in command("evaluate", run, "--split", split).error()
+    assert not (run / "scores").exists()
+    assert not (run / "translations").exists()
+
+
+def test_training_sentences_that_are_too_long_are_dropped_and_counted(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    longer = sentence_pairs(3, seed=9, longest=3)
+    with (corpus / "train.xa").open("a") as source, (corpus / "train.xb").open("a") as target:
+        for side, other in longer:
+            source.write(side + " balu" * 70 + "\n")
+            target.write(other + " fixa" * 70 + "\n")
+        source.write("\n")
+        target.write("fixa\n")
+    outcome = done(command("train", recipe, "--output", tmp_path / "run"))
+    assert "kept 303 of 304 sentence pairs; dropped 1 empty" in outcome.err
+    assert "300 sentence pairs" in outcome.err
+    assert "dropped 3 long sources and 0 long targets" in outcome.err
+
+
+@pytest.mark.parametrize("algorithm", ["teacher_forcing", "aggrevated", "lols"])
+def test_no_roll_in_is_longer_than_the_positions(algorithm: str, corpus: Path, tmp_path: Path) -> None:
+    """Sentences just short enough for the model, whose length limit (factor 1.5, and 10) is beyond its positions."""
+    settings = tiny_recipe(
+        corpus, search={"algorithm": algorithm}, training={"max_updates": 3, "log_every": 1}
+    )
+    settings["model"]["architecture"]["positions"] = 16
+    path = write_recipe(tmp_path / "recipe.yaml", settings)
+    done(command("train", path, "--output", tmp_path / "run"))
+    assert len(read_lines(tmp_path / "run" / "metrics.jsonl")) >= 4
+    done(command("evaluate", tmp_path / "run", "--beam", "2"))

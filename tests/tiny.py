@@ -1,0 +1,140 @@
+"""Tiny encoder-decoders with random weights, random sentences for them, and a slow decoder to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from transformers import (
+    MarianConfig,
+    MarianMTModel,
+    MBartConfig,
+    MBartForConditionalGeneration,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from l2s_nmt.data.batches import Batch, collate
+from l2s_nmt.model import Policy
+
+FAMILIES = ("marian", "t5", "mbart")
+VOCABULARY = 14
+POSITIONS = 24
+
+_BART_LIKE = {
+    "vocab_size": VOCABULARY,
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+    "max_position_embeddings": POSITIONS,
+    "init_std": 0.5,
+    "forced_eos_token_id": None,
+    "tie_word_embeddings": False,
+}
+
+
+def new_policy(family: str = "marian", *, seed: int = 1, dropout: float = 0.0) -> Policy:
+    """A policy in evaluation mode, and in double precision, so that rounding decides nothing.
+
+    The output layer is not tied to the embeddings, and weights are large: else random models say one word
+    again and again.
+    """
+    make = {"marian": _marian, "t5": _t5, "mbart": _mbart}[family]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Policy(make(dropout).double().eval())
+
+
+@cache
+def shared_policy(family: str = "marian") -> Policy:
+    """One for all tests that leave it as it is."""
+    return new_policy(family)
+
+
+def _marian(dropout: float) -> PreTrainedModel:
+    pad = VOCABULARY - 1
+    special = {"eos_token_id": 0, "pad_token_id": pad, "decoder_start_token_id": pad}
+    return MarianMTModel(MarianConfig(**_BART_LIKE, **special, dropout=dropout))
+
+
+def _mbart(dropout: float) -> PreTrainedModel:
+    special = {"eos_token_id": 2, "pad_token_id": 1, "decoder_start_token_id": 2}
+    return MBartForConditionalGeneration(MBartConfig(**_BART_LIKE, **special, dropout=dropout))
+
+
+def _t5(dropout: float) -> PreTrainedModel:
+    config = T5Config(
+        vocab_size=VOCABULARY,
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_decoder_layers=2,
+        num_heads=2,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=16,
+        initializer_factor=2.0,
+        tie_word_embeddings=False,
+        dropout_rate=dropout,
+        eos_token_id=1,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+    )
+    return T5ForConditionalGeneration(config)
+
+
+def words(policy: Policy) -> list[int]:
+    """The tokens that are no special ones."""
+    return [token for token in range(VOCABULARY) if token not in (policy.pad, policy.eos)]
+
+
+def random_sentences(policy: Policy, count: int, seed: int, shortest: int = 1, longest: int = 7) -> list[list[int]]:
+    """Random words and EOS; the lengths count EOS."""
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(shortest, longest + 1, size=count)
+    return [[*draw.choice(words(policy), length - 1).tolist(), policy.eos] for length in lengths]
+
+
+def random_batch(policy: Policy, count: int = 6, seed: int = 0, first_row: int = 0) -> Batch:
+    """Random sentence pairs of different lengths."""
+    return collate(
+        random_sentences(policy, count, 2 * seed, shortest=2),
+        random_sentences(policy, count, 2 * seed + 1),
+        np.arange(first_row, first_row + count),
+        policy.pad,
+    )
+
+
+def source_of(batch: Batch, row: int) -> list[int]:
+    """The tokens of one source sentence."""
+    tokens: list[int] = batch.source[row, batch.source_mask[row]].tolist()
+    return tokens
+
+
+def next_scores(policy: Policy, source: Sequence[int], prefix: Sequence[int]) -> torch.Tensor:
+    """(V,) scores after a prefix: one sentence alone, by the whole model, with neither padding nor cache."""
+    with torch.no_grad():
+        output = policy.model(
+            input_ids=torch.tensor([source]),
+            attention_mask=torch.ones(1, len(source), dtype=torch.long),
+            decoder_input_ids=torch.tensor([[policy.start, *prefix]]),
+            use_cache=False,
+        )
+    scores: torch.Tensor = output.logits[0, -1]
+    scores[policy.pad] = -torch.inf
+    return scores
+
+
+def finish(policy: Policy, source: Sequence[int], prefix: Sequence[int], limit: int) -> list[int]:
+    """Finish a prefix greedily, word by word from scratch, until EOS or ``limit`` tokens in all."""
+    tokens = list(prefix)
+    while policy.eos not in tokens and len(tokens) < limit:
+        tokens.append(int(next_scores(policy, source, tokens).argmax()))
+    return tokens

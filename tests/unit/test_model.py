@@ -1,0 +1,259 @@
+"""The fast decoder against Hugging Face's `generate` and against decoding word by word without a cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import MarianConfig, MarianMTModel
+
+from l2s_nmt.data.batches import Batch
+from l2s_nmt.model import Memory, Policy
+from l2s_nmt.search.roll_in import greedy
+from tests.tiny import (
+    FAMILIES,
+    POSITIONS,
+    VOCABULARY,
+    finish,
+    next_scores,
+    random_batch,
+    shared_policy,
+    source_of,
+)
+
+few = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+@torch.no_grad()
+def memory_of(policy: Policy, batch: Batch) -> Memory:
+    return policy.encode(batch.source, batch.source_mask)
+
+
+def rolled(policy: Policy, batch: Batch, limits: Tensor) -> list[list[int]]:
+    tokens, lengths = policy.roll(memory_of(policy, batch), limits, greedy)
+    assert tokens.shape == (len(batch), lengths.max())
+    for row, length in zip(tokens, lengths, strict=True):
+        assert (row[length:] == policy.pad).all()
+    return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+
+
+@families
+def test_models_end_sentences_at_different_times(family: str) -> None:
+    # What the other tests rest on: a model that never ends, or always at once, would prove little.
+    policy, batch = shared_policy(family), random_batch(shared_policy(family), 24)
+    sentences = rolled(policy, batch, torch.full((24,), 12))
+    assert len({len(sentence) for sentence in sentences}) >= 3
+    assert len({token for sentence in sentences for token in sentence}) >= 6
+    assert any(sentence[-1] != policy.eos for sentence in sentences)
+
+
+@families
+@pytest.mark.parametrize("limit", [1, 2, 11])
+def test_greedy_roll_equals_generate(family: str, limit: int) -> None:
+    policy = shared_policy(family)
+    batch = random_batch(policy, 16, seed=3)
+    generated = policy.model.generate(
+        input_ids=batch.source,
+        attention_mask=batch.source_mask.long(),
+        max_length=limit + 1,
+        num_beams=1,
+        do_sample=False,
+        suppress_tokens=[policy.pad],
+    )[:, 1:]
+    tokens, _ = policy.roll(memory_of(policy, batch), torch.full((16,), limit), greedy)
+    assert tokens.tolist() == generated.tolist()
+
+
+@families
+def test_roll_equals_decoding_without_cache_within_the_limit_of_each_row(family: str) -> None:
+    policy, batch = shared_policy(family), random_batch(shared_policy(family), 14, seed=4)
+    limits = torch.arange(14) % 9 + 1
+    expected = [finish(policy, source_of(batch, row), [], int(limits[row])) for row in range(14)]
+    assert rolled(policy, batch, limits) == expected
+
+
+@families
+def test_roll_does_not_depend_on_order_or_companions(family: str) -> None:
+    policy, batch = shared_policy(family), random_batch(shared_policy(family), 10, seed=5)
+    limits = torch.arange(10) % 4 + 7
+    whole = rolled(policy, batch, limits)
+    order = torch.tensor([7, 2, 9, 0, 4, 1, 8, 3, 6, 5])
+    assert rolled(policy, batch.select(order), limits[order]) == [whole[row] for row in order]
+    for row in range(10):
+        alone = torch.tensor([row])
+        assert rolled(policy, batch.select(alone), limits[alone]) == [whole[row]]
+
+
+def test_roll_shows_each_choice_the_scores_after_what_was_chosen_before() -> None:
+    policy, batch = shared_policy(), random_batch(shared_policy(), 5, seed=6)
+    written: dict[int, list[int]] = {row: [] for row in range(5)}
+    draw = torch.Generator().manual_seed(0)
+
+    def choose(scores: Tensor, step: int, rows: Tensor) -> Tensor:
+        assert scores.shape == (len(rows), VOCABULARY)
+        assert (scores[:, policy.pad] == -torch.inf).all()
+        chosen = torch.randint(0, VOCABULARY - 1, (len(rows),), generator=draw)
+        for row, row_scores, token in zip(rows.tolist(), scores, chosen.tolist(), strict=True):
+            assert len(written[row]) == step
+            torch.testing.assert_close(row_scores, next_scores(policy, source_of(batch, row), written[row]))
+            written[row].append(token)
+        return chosen
+
+    limits = torch.tensor([3, 9, 1, 6, 9])
+    tokens, lengths = policy.roll(memory_of(policy, batch), limits, choose)
+    for row in range(5):
+        assert tokens[row, : lengths[row]].tolist() == written[row]
+        assert lengths[row] == limits[row] or written[row][-1] == policy.eos
+        assert policy.eos not in written[row][:-1]
+
+
+def test_no_model_writes_more_tokens_than_it_has_positions() -> None:
+    policy, batch = shared_policy(), random_batch(shared_policy(), 4)
+    never_end = [token for token in range(VOCABULARY - 1) if token != policy.eos][0]
+    tokens, lengths = policy.roll(
+        memory_of(policy, batch), torch.full((4,), 3 * POSITIONS), lambda scores, step, rows: rows * 0 + never_end
+    )
+    assert lengths.tolist() == [POSITIONS] * 4
+    state = policy.prefill(memory_of(policy, batch), tokens)[1]
+    rows = torch.arange(4)
+    _, lengths = policy.continue_branches(
+        state, rows, rows + POSITIONS - 4, rows * 0 + never_end, torch.full((4,), 3 * POSITIONS)
+    )
+    assert (lengths <= 4 - rows).all()
+
+
+@families
+def test_scores_of_prefill_and_score_are_those_after_every_prefix(family: str) -> None:
+    policy, batch = shared_policy(family), random_batch(shared_policy(family), 5, seed=7)
+    with torch.no_grad():
+        memory = memory_of(policy, batch)
+        scores = policy.score(memory, batch.target)
+        prefilled, _ = policy.prefill(memory, batch.target)
+    assert torch.isneginf(prefilled[..., policy.pad]).all()
+    scored = scores.clone()
+    scored[..., policy.pad] = -torch.inf
+    torch.testing.assert_close(prefilled, scored)
+    for row, length in enumerate(batch.target_lengths.tolist()):
+        for position in range(length):
+            prefix = batch.target[row, :position].tolist()
+            torch.testing.assert_close(scored[row, position], next_scores(policy, source_of(batch, row), prefix))
+
+
+@families
+def test_forward_pairs_each_target_row_with_its_source(family: str) -> None:
+    policy, batch = shared_policy(family), random_batch(shared_policy(family), 4, seed=8)
+    sentence = torch.tensor([2, 0, 0, 3, 2])
+    prefixes = random_batch(policy, 5, seed=9).target
+    with torch.no_grad():
+        together = policy(batch.source, batch.source_mask, prefixes, sentence)
+        for row in range(5):
+            one = sentence[row : row + 1]
+            alone = policy(batch.source[one], batch.source_mask[one], prefixes[row : row + 1], torch.tensor([0]))
+            torch.testing.assert_close(together[row], alone[0])
+
+
+Branch = tuple[int, int, int]
+
+
+@st.composite
+def deviations(draw: st.DrawFn) -> tuple[int, list[int], list[Branch]]:
+    """Seed of a batch of five, limits, and branches: sentence, position (cut to the target's), action."""
+    limits = draw(st.lists(st.integers(1, 9), min_size=5, max_size=5))
+    branch = st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, VOCABULARY - 1))
+    return draw(st.integers(0, 3)), limits, draw(st.lists(branch, min_size=1, max_size=7))
+
+
+@families
+@few
+@given(deviations())
+def test_branches_equal_decoding_each_without_cache(family: str, given: tuple[int, list[int], list[Branch]]) -> None:
+    seed, limits, wanted = given
+    policy = shared_policy(family)
+    batch = random_batch(policy, 5, seed=20 + seed)
+    branches = [
+        (row, min(position, int(batch.target_lengths[row]) - 1), action)
+        for row, position, action in wanted
+        if action != policy.pad
+    ]
+    check_branches(policy, batch, limits, branches)
+
+
+def check_branches(policy: Policy, batch: Batch, limits: list[int], branches: list[Branch]) -> None:
+    _, trunk = policy.prefill(memory_of(policy, batch), batch.target)
+    columns = torch.tensor(branches, dtype=torch.long).view(-1, 3).unbind(1)
+    tokens, lengths = policy.continue_branches(trunk, *columns, torch.tensor(limits))
+    expected = []
+    for row, position, action in branches:
+        prefix = [*batch.target[row, :position].tolist(), action]
+        expected.append(finish(policy, source_of(batch, row), prefix, limits[row])[position:])
+    assert lengths.tolist() == [len(row) for row in expected]
+    width = max(map(len, expected), default=0)
+    assert tokens.tolist() == [[*row, *[policy.pad] * (width - len(row))] for row in expected]
+
+
+@families
+def test_branches_of_all_kinds_at_once(family: str) -> None:
+    policy, batch = shared_policy(family), random_batch(shared_policy(family), 6, seed=30)
+    everywhere = [
+        (row, position, action)
+        for row, length in enumerate(batch.target_lengths.tolist())
+        for position in range(length)
+        for action in (policy.eos, *range(3, 9))
+    ]
+    check_branches(policy, batch, [8, 3, 9, 1, 5, 7], everywhere[::-1])
+
+
+def test_every_action_at_one_state() -> None:
+    policy, batch = shared_policy(), random_batch(shared_policy(), 6, seed=31)
+    row = int(batch.target_lengths.argmax())
+    check_branches(policy, batch, [9] * 6, [(row, 2, action) for action in range(VOCABULARY - 1)])
+
+
+def test_an_action_past_the_limit_is_the_last_token() -> None:
+    # A reference may be longer than what the model may write. Whatever the companions' limits are, the action stays.
+    policy, batch = shared_policy(), random_batch(shared_policy(), 6, seed=31)
+    row = int(batch.target_lengths.argmax())
+    last = int(batch.target_lengths[row]) - 1
+    for others in (1, 9):
+        limits = [2 if other == row else others for other in range(6)]
+        check_branches(policy, batch, limits, [(row, 1, 4), (row, 2, 4), (row, last, 4), (row, last, policy.eos)])
+
+
+def test_no_branches() -> None:
+    policy, batch = shared_policy(), random_batch(shared_policy(), 2)
+    check_branches(policy, batch, [5, 5], [])
+
+
+def test_branches_leave_the_trunk_as_it_is() -> None:
+    policy, batch = shared_policy(), random_batch(shared_policy(), 4, seed=32)
+    _, trunk = policy.prefill(memory_of(policy, batch), batch.target)
+    arguments = (torch.tensor([0, 3, 1]), torch.tensor([0, 0, 0]), torch.tensor([3, 4, 5]), torch.full((4,), 8))
+    first = policy.continue_branches(trunk, *arguments)
+    second = policy.continue_branches(trunk, *arguments)
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+@pytest.mark.parametrize("name", ["pad_token_id", "eos_token_id", "decoder_start_token_id"])
+def test_a_model_without_special_tokens_is_refused(name: str) -> None:
+    config = MarianConfig(
+        vocab_size=5, d_model=4, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
+        decoder_attention_heads=1, encoder_ffn_dim=4, decoder_ffn_dim=4, max_position_embeddings=8, pad_token_id=4,
+    )  # fmt: skip
+    model = MarianMTModel(config)
+    for holder in (model.config, model.generation_config):
+        setattr(holder, name, None)
+    with pytest.raises(ValueError, match=name.removesuffix("_token_id").removeprefix("decoder_")):
+        Policy(model)
+
+
+def test_of_several_end_tokens_the_first_ends_a_sentence() -> None:
+    model = shared_policy().model
+    model.config.eos_token_id = [0, 5]
+    try:
+        assert Policy(model).eos == 0
+    finally:
+        model.config.eos_token_id = 0

@@ -1,0 +1,483 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from l2s_nmt.errors import UserError
+from l2s_nmt.recipe import Recipe
+from l2s_nmt.recipe_file import as_settings, dump_recipe, make_recipe, parse_overrides, read_recipe
+from l2s_nmt.search.algorithms import ALGORITHMS
+from tests.helpers import ROOT
+
+SHIPPED = sorted(p for p in (ROOT / "recipes").rglob("*.yaml") if p.parent.name != "accelerate")
+DATA = {"files": "corpus", "source_language": "de", "target_language": "en"}
+TEXT = """\
+# a comment
+data:
+  files: corpus
+  source_language: de
+  target_language: en
+model:
+  architecture: {d_model: 64, heads: 4}
+search:
+  algorithm: lols
+training:
+  max_updates: 100
+  learning_rate: 1e-4
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def refused(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        read_recipe(path, overrides)
+    return str(caught.value)
+
+
+def refused_text(path: Path, text: str | bytes) -> str:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return refused(path)
+
+
+# ---- what is read --------------------------------------------------------------------------------
+
+
+def test_some_recipes_are_shipped() -> None:
+    assert {path.parent.name for path in SHIPPED} >= {"multi30k_de_en", "quickstart", "eutrans_es_en"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_shipped_recipe_reads_and_its_resolved_form_is_the_same(path: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(path)
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(dump_recipe(recipe))
+    assert read_recipe(resolved) == recipe
+    assert make_recipe(as_settings(recipe)) == recipe
+
+
+@pytest.mark.parametrize("name", ["1e-4", "null", "yes", "12", "2020-01-01", "a: b", "ü\u2028", "'", ""])
+def test_the_resolved_form_keeps_text_that_looks_like_something_else(name: str, tmp_path: Path) -> None:
+    recipe = make_recipe({"data": {**DATA, "files": name}})
+    (tmp_path / "resolved.yaml").write_text(dump_recipe(recipe))
+    assert read_recipe(tmp_path / "resolved.yaml") == recipe
+
+
+def test_the_resolved_form_says_everything_that_is_used(file: Path) -> None:
+    written = yaml.safe_load(dump_recipe(read_recipe(file)))
+    assert written["training"]["label_smoothing"] == 0.1
+    assert written["model"]["architecture"]["encoder_layers"] == 3
+    assert written["tokenizer"]["vocabulary"] == 8_000
+    written = yaml.safe_load(dump_recipe(make_recipe({"data": DATA, "model": {"from_run": "there"}})))
+    assert "tokenizer" not in written  # it comes with the model, and naming it is refused
+    assert "architecture" not in written["model"]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_row_of_the_algorithm_fills_in_the_parts(algorithm: str) -> None:
+    search = as_settings(make_recipe({"data": DATA, "search": {"algorithm": algorithm}}))["search"]
+    for part, row in ALGORITHMS[algorithm].settings.items():
+        for key, value in row.items():
+            assert search[part][key] == value, (part, key)
+
+
+def test_without_an_algorithm_it_is_teacher_forcing() -> None:
+    assert make_recipe({"data": DATA}) == make_recipe(
+        {"data": DATA, "search": {"algorithm": "teacher_forcing"}}
+    )
+    assert make_recipe({"data": DATA}).search.loss.weight == 0
+
+
+def test_explicit_keys_go_over_the_row_and_leave_the_rest_of_it() -> None:
+    recipe = make_recipe(
+        {"data": DATA, "search": {"algorithm": "lols", "loss": {"weight": 2.5}, "decisions": {"k": 7}}}
+    )
+    row = ALGORITHMS["lols"].settings
+    assert (recipe.search.loss.weight, recipe.search.decisions.k) == (2.5, 7)
+    assert recipe.search.loss.cross_entropy == row["loss"]["cross_entropy"]
+    assert recipe.search.decisions.per_sentence == row["decisions"]["per_sentence"]
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    recipe = make_recipe({"data": DATA})
+    with pytest.raises(AttributeError):
+        recipe.seed = 2  # type: ignore[misc]
+
+
+# ---- overrides -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("5E+3", 5e3),
+        ("3", 3),
+        ("0.5", 0.5),
+        ("null", None),
+        ("", None),
+        ("true", True),
+        ("text", "text"),
+        ("'1e-4'", "1e-4"),
+        ("[a, 1]", ["a", 1]),
+        ("{x: 1, y: {z: 2e-3}}", {"x": 1, "y": {"z": 2e-3}}),
+        ("a=b", "a=b"),
+    ],
+)
+def test_values_of_overrides_are_yaml(text: str, value: object) -> None:
+    assert parse_overrides([f"a.b={text}"]) == {"a": {"b": value}}
+    assert type(parse_overrides([f"a={text}"])["a"]) is type(value)
+
+
+def test_overrides_go_over_the_file_and_over_each_other(file: Path) -> None:
+    recipe = read_recipe(
+        file,
+        [
+            "seed=9",
+            "training.learning_rate=2e-5",
+            "training.max_updates=null",
+            "training={max_minutes: 1.5, log_every: 3}",
+            "training.log_every=4",
+            "model.architecture={d_model: 32}",
+            "search.algorithm=aggrevated",
+            "training.trackers=[tensorboard]",
+        ],
+    )
+    assert recipe.seed == 9
+    training = recipe.training
+    assert (training.learning_rate, training.max_updates, training.max_minutes) == (2e-5, None, 1.5)
+    assert training.log_every == 4
+    assert training.trackers == ("tensorboard",)
+    assert (recipe.model.architecture.d_model, recipe.model.architecture.heads) == (32, 4)
+    assert recipe.search.roll_out.reference == "edit_distance"
+
+
+@pytest.mark.parametrize("item", ["seed", "", "=3", ".a=3", "a..b=3", "a.=3", "seed: 3"])
+def test_an_override_without_key_or_value_is_refused(item: str, file: Path) -> None:
+    message = refused(file, item)
+    assert repr(item) in message
+    assert "key.sub=value" in message
+
+
+@pytest.mark.parametrize("value", ["[1, 2", "{a: 1", "2021-13-45", "? [a]\n: b", "&x [*x]", "[" * 5000, "\0"])
+def test_an_override_that_is_not_yaml_is_refused(value: str, file: Path) -> None:
+    assert f"override {'seed=' + value!r}: the value is not YAML" in refused(file, f"seed={value}")
+
+
+def test_an_override_is_named_where_it_is_at_fault(file: Path) -> None:
+    assert refused(file, "training.max_updates=0").startswith("override 'training.max_updates=0': training")
+    nested = "model.architecture={d_model: 0}"
+    assert refused(file, nested).startswith(f"override {nested!r}: model.architecture.d_model: found 0")
+    assert refused(file, "seed=x", "seed=y").startswith("override 'seed=y': seed: found \"y\"")
+    # ... and the file where the file is.
+    file.write_text(TEXT.replace("heads: 4", "heads: none"))
+    assert f"{file}, line 7: model.architecture.heads" in refused(file, "model={dropout: 0.2}")
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+def test_an_unknown_key_names_file_line_path_and_the_nearest(file: Path) -> None:
+    message = refused_text(file, TEXT.replace("max_updates", "max_update"))
+    assert message.startswith(f"{file}, line 11: unknown key training.max_update; did you mean max_updates? ")
+    assert "allowed here: batch_tokens, accumulation, " in message
+    message = refused_text(file, TEXT.replace("model:", "modell:"))
+    assert message.startswith(
+        f"{file}, line 6: unknown key modell; did you mean model? allowed here: data, seed"
+    )
+    message = refused_text(file, TEXT.replace("d_model", "qqq"))
+    assert message.startswith(
+        f"{file}, line 7: unknown key model.architecture.qqq; allowed here: d_model, feed"
+    )
+    file.write_text(TEXT)
+    message = refused(file, "search.loss.wieght=1")
+    assert message.startswith(
+        "override 'search.loss.wieght=1': unknown key search.loss.wieght; did you mean weight?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed=one", 'seed: found "one", it should be a valid integer'),
+        ("seed='1'", 'seed: found "1", it should be a valid integer'),
+        ("seed=1.5", "seed: found 1.5, it should be a valid integer"),
+        ("seed=true", "seed: found true, it should be a valid integer"),
+        ("seed=[1]", "seed: found [1], it should be a valid integer"),
+        ("seed=-1", "seed: found -1, it should be greater than or equal to 0"),
+        ("seed=9223372036854775808", "seed: found 9223372036854775808, it should be less than"),
+        ("seed=null", "seed: found null, it should be a valid integer"),
+        ("training.learning_rate=0", "training.learning_rate: found 0, it should be greater than 0"),
+        ("training.learning_rate=.nan", "training.learning_rate: found NaN, it should be a finite number"),
+        (
+            "training.learning_rate=.inf",
+            "training.learning_rate: found Infinity, it should be a finite number",
+        ),
+        ("training.label_smoothing=1", "training.label_smoothing: found 1, it should be less than 1"),
+        ("tokenizer.joint=1", "tokenizer.joint: found 1, it should be a valid boolean"),
+        ("model.architecture=3", "model.architecture: found 3, expected keys: d_model, feed_forward, heads"),
+        ("training.trackers=tensorboard", 'training.trackers: found "tensorboard", it should be a valid'),
+        ("data.source_language=../de", 'data.source_language: found "../de"'),
+        ("search.loss.name=klo", 'search.loss.name: found "klo", allowed: expected_cost, kl or target_learn'),
+        ("search.algorithm=lol", 'search.algorithm: found "lol", allowed: teacher_forcing, aggrevated or l'),
+    ],
+)
+def test_a_wrong_type_or_value_says_what_was_found_and_what_is_allowed(
+    override: str, expected: str, file: Path
+) -> None:
+    assert refused(file, override).startswith(f"override {override!r}: {expected}")
+
+
+def test_a_misspelt_choice_gets_the_nearest(file: Path) -> None:
+    assert refused(file, "search.algorithm=agrevated").endswith("did you mean aggrevated?")
+    assert refused(file, "training.schedule=linaer").endswith("did you mean linear?")
+    assert "did you mean" not in refused(file, "training.schedule=zzz")
+
+
+def test_all_errors_are_told_at_once(file: Path) -> None:
+    message = refused(file, "seed=-1", "training.max_updates=0", "nothing=1")
+    assert len(message.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "reason"),
+    [
+        (["data.files=null"], "data", "give one of files, hub or embedded"),
+        (["data.target_language=de"], "data", "the same"),
+        (["model.architecture.heads=3"], "model.architecture", "must be a multiple of heads (3)"),
+        (["model={from_run: a, pretrained: b}"], "model", "not both"),
+        (["training.max_updates=null"], "training", "give a limit"),
+        (
+            ["training={max_updates: null, max_epochs: 1, schedule: cosine}"],
+            "training",
+            "schedule cosine needs max_updates or max_minutes",
+        ),
+        (
+            ["search.algorithm=teacher_forcing", "search.loss.cross_entropy=0"],
+            "search.loss",
+            "nothing to learn",
+        ),
+        (
+            ["search.algorithm=teacher_forcing", "search.loss.weight=1"],
+            "search",
+            "roll_out.policy none gives no costs, so loss.weight must be 0",
+        ),
+        (["search.loss.weight=0"], "search", "set roll_out.policy none"),
+        (
+            ["search.decisions.candidates=full"],
+            "search",
+            "roll_out.policy mixed cannot finish a sentence for every token of the vocabulary; set",
+        ),
+        (
+            ["search.decisions.candidates=full", "search.roll_out.policy=learned"],
+            "search",
+            "roll_out.policy learned cannot finish",
+        ),
+        (
+            ["search.algorithm=aggrevated", "search.cost.name=bleu"],
+            "search",
+            "set cost.name edit_distance, or roll_out.reference suffix",
+        ),
+        (
+            ["search.roll_out.reference=edit_distance", "search.cost.name=edit_distance"],
+            "search",
+            "set roll_out.reference suffix",
+        ),
+        (
+            ["search.algorithm=aggrevated", "search.decisions.states=uniform"],
+            "search",
+            "set decisions.states all and decisions.candidates full",
+        ),
+        (
+            ["search.algorithm=aggrevated", "search.decisions.candidates=top_k"],
+            "search",
+            "set decisions.states all and decisions.candidates full",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused_with_the_reason(
+    overrides: list[str], key: str, reason: str, file: Path
+) -> None:
+    message = refused(file, *overrides)
+    assert f": {key}: " in message
+    assert reason in message
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"algorithm": "lols", "roll_out": {"policy": "learned", "reference": "edit_distance"}},
+        {"algorithm": "lols", "roll_out": {"policy": "reference"}, "decisions": {"candidates": "full"}},
+        {"algorithm": "aggrevated", "roll_out": {"reference": "suffix"}, "cost": {"name": "bleu"}},
+        {"algorithm": "lols", "cost": {"name": "edit_distance"}, "decisions": {"states": "all"}},
+        {"algorithm": "teacher_forcing", "roll_in": {"policy": "learned"}},
+    ],
+)
+def test_other_combinations_are_taken(search: dict[str, Any]) -> None:
+    assert make_recipe({"data": DATA, "search": search}).search.algorithm == search["algorithm"]
+
+
+@pytest.mark.parametrize("start", ["from_run", "pretrained"])
+def test_keys_that_a_model_from_elsewhere_leaves_unused_are_refused(start: str, file: Path) -> None:
+    message = refused(file, f"model.{start}=there")
+    assert message == f"{file}: model.architecture is not used, because the model comes from there; remove it"
+    file.write_text(TEXT.replace("  architecture: {d_model: 64, heads: 4}\n", f"  {start}: there\n"))
+    assert read_recipe(file).model.dropout is None
+    assert "tokenizer is not used, because the model comes from there" in refused(file, "tokenizer={}")
+
+
+# ---- files that are no recipe --------------------------------------------------------------------
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    assert refused(tmp_path / "none.yaml") == f"{tmp_path / 'none.yaml'}: no such recipe"
+    assert refused(tmp_path) == f"{tmp_path}: is a folder; give a recipe file (.yaml)"
+    assert "cannot be read" in refused(tmp_path / "a\0b")
+    (tmp_path / "file").touch()
+    assert "cannot be read: " in refused(tmp_path / "file" / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"", ": the recipe is empty; it needs at least data and training"),
+        (b"# only a comment\n", ": the recipe is empty"),
+        (b"seed: \xff1\n", ": not UTF-8 text (byte 6); save it as UTF-8"),
+        (b"- data\n", ': a recipe is a mapping of keys to values, found ["data"]'),
+        (b"just text\n", ': a recipe is a mapping of keys to values, found "just text"'),
+        (b"seed: 1\n", ": data is missing; add it"),
+        (b"data:\n  files: x\n  source_language: a\n", ", line 1: data.target_language is missing; add it"),
+        (b"data:\n", ", line 1: data: found null, expected keys: source_language, target_language, files"),
+        (b"seed: 1\ndata: [1\n", ", line 3: not valid YAML: "),
+        (b"seed: 1\n\tdata: 2\n", ", line 2: not valid YAML: "),
+        (b"seed: 1\ndata: !!python/name:os.system x\n", ", line 2: not valid YAML: "),
+        (b"seed: 1\n---\nseed: 2\n", ", line 2: not valid YAML: but found another document"),
+        (b"seed: 1\ndata: {}\nseed: 2\n", ", line 3: not valid YAML: the key 'seed' is given twice"),
+        (b"data:\n  files: 1\n  files: 1\n", ", line 3: not valid YAML: the key 'files' is given twice"),
+        (b"? [a, b]\n: c\n", ": not valid YAML: "),
+        (b"data: &x {a: *x}\n", ": not valid YAML: "),
+        (b"seed: 2021-13-45\n", ": not valid YAML: month must be in 1..12"),
+        (b"seed: \x00\n", ": not valid YAML: "),
+        (b"[" * 5000, ": not valid YAML: "),
+        (b"{a: " * 300, ", line 1: not valid YAML: "),
+    ],
+)
+def test_text_that_is_no_recipe_is_refused_with_its_line(text: bytes, expected: str, file: Path) -> None:
+    assert refused_text(file, text).startswith(f"{file}{expected}")
+
+
+def test_a_byte_order_mark_is_no_text(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert read_recipe(file).training.max_updates == 100
+
+
+# ---- whatever is written -------------------------------------------------------------------------
+
+
+def paths_in(settings_: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    paths = []
+    for key, value in settings_.items():
+        paths.append((*above, key))
+        if isinstance(value, dict):
+            paths += paths_in(value, (*above, key))
+    return paths
+
+
+FULL = as_settings(make_recipe({"data": {**DATA, "embedded": {}}, "search": {"algorithm": "lols"}}))
+
+
+KEYS = st.sampled_from(sorted({key for path in paths_in(FULL) for key in path}))
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.dates()
+    | st.sampled_from([*ALGORITHMS, "kl", "full", "learned", "none", "de", "en", 10**400, -0.0])
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+def only_user_errors(action: Any) -> Recipe | None:
+    try:
+        recipe = action()
+    except UserError:
+        return None
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+@given(st.dictionaries(KEYS | st.text(max_size=3), VALUES, max_size=4), st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_any_nested_values_are_a_recipe_or_an_error(values: dict[str, Any], with_data: bool) -> None:
+    if with_data:
+        values = {
+            **values,
+            "data": {**DATA, **(values["data"] if isinstance(values.get("data"), dict) else {})},
+        }
+    recipe = only_user_errors(lambda: make_recipe(values))
+    if recipe is not None:
+        assert make_recipe(as_settings(recipe)) == recipe
+
+
+@given(st.sampled_from(paths_in(FULL)), VALUES | st.floats(0, 2) | st.integers(0, 9))
+@settings(deadline=None, max_examples=300)
+def test_any_value_at_any_key_is_a_recipe_that_reads_back_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, path: tuple[str, ...], value: Any
+) -> None:
+    changed = json.loads(json.dumps(FULL))
+    place = changed
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    recipe = only_user_errors(lambda: make_recipe(changed))
+    if recipe is None:
+        return
+    found: Any = as_settings(recipe)
+    for key in path:
+        found = found[key]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        assert math.isclose(found, value)
+    file = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    file.write_text(dump_recipe(recipe), encoding="utf-8")
+    assert read_recipe(file) == recipe
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
+@settings(deadline=None, max_examples=200)
+def test_any_bytes_are_a_recipe_or_an_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    for text in (content, TEXT.encode() + content, TEXT.encode() + b"seed: " + content):
+        path.write_bytes(text)
+        only_user_errors(lambda: read_recipe(path))
+
+
+MARKS = st.text(st.sampled_from(list("ab=.:{}[]&*!|>'\"%@`?-#,1e\n\t ~<")), max_size=12)
+
+
+@given(st.lists(MARKS | st.text(max_size=8) | st.builds("{}={}".format, KEYS, MARKS), max_size=3))
+@example(["search=&x {loss: *x}", "search=&x {loss: *x}"])
+@example(["data={<<: {files: 1}}"])
+@settings(deadline=None, max_examples=300)
+def test_any_overrides_are_a_recipe_or_an_error(overrides: list[str]) -> None:
+    path = next(path for path in SHIPPED if path.stem == "lols")
+    only_user_errors(lambda: read_recipe(path, overrides))

@@ -1,0 +1,244 @@
+"""The objective against Hugging Face's own loss, separate forwards, finite differences, and itself in parts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from l2s_nmt.data.batches import Batch
+from l2s_nmt.model import Policy
+from l2s_nmt.search.costs import SentenceBleu, edit_distance_cost
+from l2s_nmt.search.losses import LOSSES, expected_cost
+from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.roll_in import LengthLimit, RollIn
+from l2s_nmt.search.roll_out import Deviations, EditDistanceOracle
+from l2s_nmt.search.search import Experience, Search
+from l2s_nmt.search.types import CostVectors
+from l2s_nmt.training.objective import Counts, Losses, Objective
+from tests.tiny import FAMILIES, new_policy, random_batch
+
+LIMIT = LengthLimit(1.0, 3)
+SAMPLED = RollIn("learned", "sample", 1.0, LIMIT)
+LOLS = Search(
+    SAMPLED,
+    Deviations("uniform", 2, "top_k", 3, "mixed", 0.5, False, SentenceBleu("add_k"), LIMIT),
+    SentenceBleu("add_k"),
+)
+AGGREVATED = Search(SAMPLED, EditDistanceOracle(), edit_distance_cost)
+TEACHER_FORCING = Objective(loss=None, weight=0.0, cross_entropy=1.0, label_smoothing=0.0, alpha=1.0)
+BOTH = Objective(loss=expected_cost, weight=2.0, cross_entropy=0.5, label_smoothing=0.1, alpha=3.0)
+
+
+@torch.no_grad()
+def searched(search: Search, policy: Policy, batch: Batch) -> Experience:
+    return search(policy, batch, Draws(1, 1))
+
+
+def counts_of(batch: Batch, experience: Experience | None) -> Counts:
+    return Counts(float(batch.target_tokens), float(len(experience.decisions)) if experience else 0.0)
+
+
+def value(objective: Objective, policy: Policy, batch: Batch, experience: Experience | None) -> Tensor:
+    return objective(policy, batch, experience, counts_of(batch, experience))[0]
+
+
+def gradients(policy: Policy) -> list[Tensor]:
+    taken = [p.grad.clone() for p in policy.parameters() if p.grad is not None]
+    policy.zero_grad(set_to_none=True)
+    return taken
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_teacher_forcing_is_hugging_faces_loss(family: str) -> None:
+    policy = new_policy(family)
+    batch = random_batch(policy, 7, seed=1)
+    inside = torch.arange(batch.target.shape[1]) < batch.target_lengths[:, None]
+    theirs = policy.model(
+        input_ids=batch.source,
+        attention_mask=batch.source_mask,
+        labels=batch.target.masked_fill(~inside, -100),
+    ).loss
+    ours, terms, scores = TEACHER_FORCING(policy, batch, None, counts_of(batch, None))
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(terms.cross_entropy, theirs.detach() * batch.target_tokens)
+    assert terms.search == 0
+    assert scores is None
+    theirs.backward()
+    expected = gradients(policy)
+    ours.backward()
+    for found, wanted in zip(gradients(policy), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_label_smoothing_mixes_in_the_uniform_distribution() -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 5, seed=2)
+    log_probs = policy(batch.source, batch.source_mask, batch.target, torch.arange(5)).log_softmax(-1)
+    expected = torch.zeros((), dtype=torch.float64)
+    for row, length in enumerate(batch.target_lengths.tolist()):
+        for position in range(length):
+            at = log_probs[row, position]
+            expected -= 0.8 * at[batch.target[row, position]] + 0.2 * at.mean()
+    smoothed = replace(TEACHER_FORCING, label_smoothing=0.2)
+    torch.testing.assert_close(value(smoothed, policy, batch, None), expected / batch.target_tokens)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("search", [LOLS, AGGREVATED], ids=["lols", "aggrevated"])
+@pytest.mark.parametrize("cross_entropy", [0.0, 0.5])
+def test_the_terms_are_those_of_separate_forwards(name: str, search: Search, cross_entropy: float) -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 6, seed=3)
+    experience = searched(search, policy, batch)
+    objective = replace(BOTH, loss=LOSSES[name], cross_entropy=cross_entropy)
+    counts = Counts(tokens=70.0, states=30.0)
+    total, terms, scores = objective(policy, batch, experience, counts)
+
+    index = torch.arange(6)
+    logits = policy(batch.source, batch.source_mask, experience.trajectories.tokens, index)
+    at_states = logits[experience.decisions.sentence, experience.decisions.position]
+    apart = LOSSES[name](at_states, experience.decisions, experience.costs, alpha=3.0).sum()
+    entropy = value(replace(TEACHER_FORCING, label_smoothing=0.1), policy, batch, None) * batch.target_tokens
+    expected = cross_entropy * entropy / 70 + 2.0 * apart / 30
+    assert scores is not None
+    torch.testing.assert_close(scores, at_states)
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(terms.search, apart.detach())
+    torch.testing.assert_close(terms.cross_entropy, entropy.detach() if cross_entropy else torch.zeros_like(apart))
+    assert not terms.search.requires_grad
+    assert apart.abs() > 1e-3
+
+    total.backward()
+    together = gradients(policy)
+    expected.backward()
+    for found, wanted in zip(together, gradients(policy), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("search", [None, LOLS, AGGREVATED], ids=["teacher forcing", "lols", "aggrevated"])
+def test_parts_add_up_to_the_whole(search: Search | None) -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 8, seed=4)
+    objective = BOTH if search else TEACHER_FORCING
+    whole_experience = searched(search, policy, batch) if search else None
+    counts = counts_of(batch, whole_experience)
+    whole, whole_terms, _ = objective(policy, batch, whole_experience, counts)
+    whole.backward()
+    expected = gradients(policy)
+    total, sums = torch.zeros((), dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    for row in range(8):
+        part = batch.select(torch.tensor([row]))
+        experience = searched(search, policy, part) if search else None
+        share, terms, _ = objective(policy, part, experience, counts)
+        share.backward()
+        total, sums = total + share.detach(), sums + torch.stack([terms.cross_entropy, terms.search])
+    torch.testing.assert_close(total, whole.detach())
+    torch.testing.assert_close(sums, torch.stack([whole_terms.cross_entropy, whole_terms.search]))
+    for found, wanted in zip(gradients(policy), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("search", [LOLS, AGGREVATED], ids=["lols", "aggrevated"])
+def test_gradient_against_finite_differences(search: Search) -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 4, seed=5)
+    experience = searched(search, policy, batch)  # the same at each point: the search has no gradient
+    value(BOTH, policy, batch, experience).backward()
+    draw = torch.Generator().manual_seed(0)
+    for parameter in policy.parameters():
+        gradient = parameter.grad
+        if gradient is None:
+            continue
+        direction = torch.randn(parameter.shape, generator=draw, dtype=torch.float64)
+        step = 1e-6
+        with torch.no_grad():
+            parameter.add_(direction, alpha=step)
+            above = value(BOTH, policy, batch, experience)
+            parameter.add_(direction, alpha=-2 * step)
+            below = value(BOTH, policy, batch, experience)
+            parameter.add_(direction, alpha=step)
+        slope = (above - below) / (2 * step)
+        torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("search", [LOLS, AGGREVATED], ids=["lols", "aggrevated"])
+def test_a_constant_added_to_all_costs_leaves_the_gradient_of_the_expected_cost(search: Search) -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 5, seed=6)
+    experience = searched(search, policy, batch)
+    shift = torch.linspace(-1, 2, len(experience.decisions))  # another constant at each state
+    costs = experience.costs
+    moved = CostVectors(
+        (costs.costs + shift[:, None]).masked_fill(~experience.decisions.mask, 0),
+        None if costs.other is None else costs.other + shift,
+    )
+    objective = replace(BOTH, cross_entropy=0.0)
+    value(objective, policy, batch, experience).backward()
+    expected = gradients(policy)
+    value(objective, policy, batch, replace(experience, costs=moved)).backward()
+    found = gradients(policy)
+    assert max(float(gradient.abs().max()) for gradient in expected) > 1e-3
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_what_stands_behind_the_sentences_has_no_influence() -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 5, seed=7)
+    experience = searched(LOLS, policy, batch)
+    expected = value(BOTH, policy, batch, experience)
+    noise = replace(
+        batch,
+        target=_scribbled(batch.target, batch.target_lengths, 9),
+        source=_scribbled(batch.source, batch.source_mask.sum(1), 3),
+        source_mask=F.pad(batch.source_mask, (0, 3)),
+    )
+    trajectories = experience.trajectories
+    tokens = _scribbled(trajectories.tokens, trajectories.lengths, 1)
+    scribbled = replace(experience, trajectories=replace(trajectories, tokens=tokens))
+    torch.testing.assert_close(value(BOTH, policy, noise, scribbled), expected)
+
+
+def _scribbled(tokens: Tensor, lengths: Tensor, more: int) -> Tensor:
+    wider = F.pad(tokens, (0, more), value=4)
+    outside = torch.arange(wider.shape[1]) >= lengths[:, None]
+    return torch.where(outside, 5, wider)
+
+
+def test_one_forward_serves_both_terms() -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 4, seed=8)
+    experience = searched(LOLS, policy, batch)
+    calls = []
+    policy.register_forward_pre_hook(lambda module, arguments: calls.append(len(arguments[2])))
+    value(BOTH, policy, batch, experience)
+    assert calls == [8]
+    value(replace(BOTH, cross_entropy=0.0), policy, batch, experience)
+    assert calls == [8, 4]
+
+
+def test_no_states_and_no_division_by_zero() -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 3, seed=9)
+    experience = searched(LOLS, policy, batch)
+    none = torch.empty(0, dtype=torch.long)
+    empty = replace(
+        experience,
+        decisions=replace(
+            experience.decisions,
+            sentence=none,
+            position=none,
+            actions=none.view(0, 5),
+            mask=none.view(0, 5).bool(),
+        ),
+        costs=CostVectors(torch.empty(0, 5)),
+    )
+    found, terms, scores = BOTH(policy, batch, empty, Counts(float(batch.target_tokens), 0.0))
+    assert isinstance(terms, Losses)
+    assert scores is not None
+    assert len(scores) == 0
+    torch.testing.assert_close(found, value(replace(BOTH, loss=None), policy, batch, None))
