@@ -7,11 +7,10 @@ from pathlib import Path
 
 from l2s_nmt.evaluation import compare as comparing
 from l2s_nmt.evaluation.runs import (
+    common_test_set,
     decoding_of,
     evaluate_run,
     load_translator,
-    pool,
-    read_test_set,
     system_of_run,
 )
 from l2s_nmt.evaluation.score import Scores
@@ -55,11 +54,11 @@ def compare(
     runs: Sequence[Run], *, splits: Sequence[str] = ("test",), beam: int | None = None
 ) -> comparing.Comparison:
     """Runs on the same sentences, the first being the baseline."""
+    test_set = common_test_set(runs, splits)
     systems = []
     for run in runs:
         decoding = decoding_of(run.read_recipe(), beam=beam)
         for split in splits:
             evaluate_run(run, split, decoding)
         systems.append(system_of_run(run, splits, decoding, run.name))
-    test_set = pool([read_test_set(runs[0].read_recipe(), split) for split in splits])
     return comparing.compare(systems, test_set.sources, test_set.references, splits=list(splits))

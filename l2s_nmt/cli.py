@@ -206,13 +206,7 @@ def compare(
     """Compare systems on the same sentences, with intervals and significance against the first."""
     from l2s_nmt.evaluation import compare as comparing
     from l2s_nmt.evaluation.report import render_terminal, write_comparison
-    from l2s_nmt.evaluation.runs import (
-        decoding_of,
-        pool,
-        read_test_set,
-        read_translations,
-        system_of_run,
-    )
+    from l2s_nmt.evaluation.runs import common_test_set, decoding_of, read_translations, system_of_run
     from l2s_nmt.run import Run
 
     splits = split or ["test"]
@@ -221,21 +215,21 @@ def compare(
         path: decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
         for path, run in runs.items()
     }
-    for path, run in runs.items():
-        for name in splits:
-            _evaluate(run, name, decodings[path])
+    names = _names(systems)
+    files = {path: read_translations(_existing(path)) for path in systems if path not in runs}
     if runs and sources is None and references is None:
-        recipe = next(iter(runs.values())).read_recipe()
-        test_set = pool([read_test_set(recipe, name) for name in splits])
+        test_set = common_test_set(list(runs.values()), splits)
         texts, answers = test_set.sources, test_set.references
     else:
         texts, answers = _read_references(sources, references or [])
-    names = _names(systems)
+    for path, run in runs.items():
+        for name in splits:
+            _evaluate(run, name, decodings[path])
     compared = comparing.compare(
         [
             system_of_run(runs[path], splits, decodings[path], names[path])
             if path in runs
-            else comparing.System(names[path], read_translations(_existing(path)))
+            else comparing.System(names[path], files[path])
             for path in systems
         ],
         texts,

@@ -55,9 +55,9 @@ class FastDropout(TorchFunctionMode):
 
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    if not training or p == 0.0 or input.device.type != "cpu" or inplace:
-        return F.dropout(input, p, training, inplace)
     dropped = round(p * 2**16)
+    if not training or not 0 < dropped < 2**16 or input.device.type != "cpu" or inplace:
+        return F.dropout(input, p, training, inplace)
     words = torch.empty((input.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.int16)[: input.numel()].view(input.shape) >= dropped - 2**15
     return input * kept.to(input.dtype).mul_(2**16 / (2**16 - dropped))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,21 +48,42 @@ class Policy(nn.Module):
         self.eos = _token(model.config.eos_token_id, "eos_token_id")
         start = model.config.decoder_start_token_id
         self.start = _token(generation.decoder_start_token_id if start is None else start, "start token")
+        self.positions: int | None = getattr(model.config, "max_position_embeddings", None)
+        """Most tokens the model has positions for; None where positions are relative."""
+        self._states: Tensor | None = None
+        model.get_output_embeddings().register_forward_pre_hook(self._only_states)
 
-    def forward(self, source: Tensor, source_mask: Tensor, prefixes: Tensor, sentence: Tensor) -> Tensor:
-        """Scores of every next token after every prefix of the given target sentences: one forward for all.
+    def forward(
+        self, source: Tensor, source_mask: Tensor, rows: Tensor, sentence: Tensor, states: Tensor
+    ) -> Tensor:
+        """Scores of every next token at some states of the given target sentences: one forward for all.
 
         Args:
             source: (B, S) source tokens, padded.
             source_mask: (B, S).
-            prefixes: (R, T) target tokens without the start token.
+            rows: (R, T) target tokens without the start token.
             sentence: (R,) the source row of each target row.
+            states: (N,) indices into the flattened rows: r * T + t is the prefix ``rows[r, :t]``.
 
         Returns:
-            (R, T, V) unnormalised scores; those at t are of the token after ``prefixes[:, :t]``.
+            (N, V) unnormalised scores of the next token.
         """
         memory = self.encode(source, source_mask)
-        return self.score(memory.select(sentence), prefixes)
+        with self._scoring(states):
+            return self.score(memory.select(sentence), rows)
+
+    @contextmanager
+    def _scoring(self, states: Tensor) -> Iterator[None]:
+        """Within this context the output layer scores only these states, as (N, V)."""
+        self._states = states
+        try:
+            yield
+        finally:
+            self._states = None
+
+    def _only_states(self, head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        """Keep the other states from the output layer, which is most of the work where the vocabulary is large."""
+        return None if self._states is None else (inputs[0].flatten(0, 1)[self._states],)
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """Run the encoder on (B, S) source tokens."""
@@ -119,11 +141,17 @@ class Policy(nn.Module):
         return tokens[:, : int(lengths.max())], lengths
 
     @torch.no_grad()
-    def prefill(self, memory: Memory, tokens: Tensor) -> tuple[Tensor, DecoderState]:
-        """Scores (B, T, V) after every prefix of given tokens, and the decoder state from which to branch."""
+    def prefill(self, memory: Memory, tokens: Tensor, states: Tensor) -> tuple[Tensor, DecoderState]:
+        """Feed given tokens (B, T) at once.
+
+        Returns:
+            The scores (N, V) of the next token at states (N,), indices as in ``forward``; and the decoder state, from
+            which to branch.
+        """
         cache = _empty_cache()
-        logits = self._decode(memory, self._shifted(tokens), cache)
-        return self.mask_scores(logits), DecoderState(self, memory, cache)
+        with self._scoring(states):
+            scores = self._decode(memory, self._shifted(tokens), cache)
+        return self.mask_scores(scores), DecoderState(self, memory, cache)
 
     @torch.no_grad()
     def continue_branches(
@@ -144,8 +172,10 @@ class Policy(nn.Module):
         Returns:
             tokens (M, L) written from the action on, padded, and their lengths (M,), EOS included.
         """
-        count, width = len(sentence), int(limits.max())
-        written = action.new_full((count, width + 1), self.pad)
+        count = len(sentence)
+        # A reference may be longer than the limit; an action that comes after it still stands, as the last token.
+        width = max(int(limits.max()), int(position.max()) + 1) if count else 0
+        written = action.new_full((count, width), self.pad)
         lengths = torch.zeros_like(action)
         branch = action.new_empty(0)  # which branches are being written
         last, state = action.new_empty(0), None

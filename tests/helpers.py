@@ -114,7 +114,7 @@ def tiny_recipe(corpus: Path, **sections: dict[str, Any]) -> dict[str, Any]:
     """A recipe that trains in a second; the sections are merged into it."""
     recipe: dict[str, dict[str, Any]] = {
         "data": {"files": str(corpus), "source_language": "xa", "target_language": "xb"},
-        "tokenizer": {"vocabulary": 64, "byte_fallback": False},
+        "tokenizer": {"algorithm": "bpe", "vocabulary": 64, "byte_fallback": False},
         "model": {
             "architecture": {
                 "d_model": 32,

@@ -150,6 +150,24 @@ def system_of_run(run: Run, splits: Sequence[str], decoding: Decoding, name: str
     return System(name, translations, last.get("minutes"), last.get("update"), curve)
 
 
+def common_test_set(runs: Sequence[Run], splits: Sequence[str]) -> TestSet:
+    """The splits that runs have in common, as one.
+
+    Raises:
+        UserError: a split is missing or unsound, or a run has other sentences in it than the first.
+    """
+    first, *others = (
+        (run, pool([read_test_set(run.read_recipe(), split) for split in splits])) for run in runs
+    )
+    for run, test_set in others:
+        if test_set.sources != first[1].sources:
+            raise UserError(
+                f"{run.path} and {first[0].path} have different sentences in their {test_set.split} data; "
+                "compare runs on one corpus"
+            )
+    return first[1]
+
+
 def pool(test_sets: Sequence[TestSet]) -> TestSet:
     """Several test sets as one."""
     first, *others = test_sets

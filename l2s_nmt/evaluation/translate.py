@@ -88,7 +88,7 @@ class Translator:
         """
         self.model.eval()
         encoded = encode_sources(self.tokenizer, list(sources)) if sources else []
-        _check_lengths(encoded, self.model, origin)
+        check_lengths(encoded, self.model, origin)
         translations = [""] * len(sources)
         filled = [row for row, text in enumerate(sources) if text.strip()]
         done(len(sources) - len(filled))
@@ -101,7 +101,17 @@ class Translator:
         return translations
 
 
-def _check_lengths(encoded: Sequence[Sequence[int]], model: PreTrainedModel, origin: str) -> None:
+def check_lengths(encoded: Sequence[Sequence[int]], model: PreTrainedModel, origin: str) -> None:
+    """Refuse sources that the model has no positions for.
+
+    Args:
+        encoded: tokens of each source.
+        model: that shall read them.
+        origin: names the sources in errors.
+
+    Raises:
+        UserError: names the line of the first that is too long.
+    """
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is None:  # relative positions
         return

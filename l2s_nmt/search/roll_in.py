@@ -24,10 +24,12 @@ class LengthLimit:
 
     factor: float
     constant: int
+    longest: int | None = None
+    """What the model has positions for; None: any length."""
 
     def __call__(self, source_mask: Tensor) -> Tensor:
-        """(B,) most tokens, EOS included, for (B, S) source masks."""
-        return (source_mask.sum(1) * self.factor).long() + self.constant
+        """(B,) most tokens, EOS included, at least 1, for (B, S) source masks."""
+        return ((source_mask.sum(1) * self.factor).long() + self.constant).clamp(min=1, max=self.longest)
 
 
 @dataclass(frozen=True)

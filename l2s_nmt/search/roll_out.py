@@ -75,10 +75,9 @@ class Deviations:
             sentence, position = uniform_states(trajectories, batch.rows, self.per_sentence, draws)
         if self.candidates == "full":
             return self._over_vocabulary(batch, trajectories, sentence, position)
-        scores, trunk = policy.prefill(memory, trajectories.tokens)
-        decisions = top_k_candidates(
-            scores[sentence, position], sentence, position, self.k, batch, policy.eos
-        )
+        states = sentence * trajectories.tokens.shape[1] + position
+        scores, trunk = policy.prefill(memory, trajectories.tokens, states)
+        decisions = top_k_candidates(scores, sentence, position, self.k, batch, policy.eos)
         losses, branches = self._finish(policy, trunk, batch, trajectories, decisions, draws)
         smallest = losses.masked_fill(~decisions.mask, torch.inf).amin(-1, keepdim=True)
         costs = (losses - smallest).masked_fill(~decisions.mask, 0.0)

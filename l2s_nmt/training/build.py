@@ -19,11 +19,16 @@ from l2s_nmt.training.objective import Objective
 from l2s_nmt.training.schedule import Schedule
 
 
-def build_search(settings: SearchSettings) -> Search | None:
+def build_limit(settings: SearchSettings, policy: Policy) -> LengthLimit:
+    """Where the policy's own sentences are cut."""
+    limit = settings.length_limit
+    return LengthLimit(limit.factor, limit.constant, policy.positions)
+
+
+def build_search(settings: SearchSettings, limit: LengthLimit) -> Search | None:
     """The stages that the recipe names; None where it names no roll-out."""
     if settings.roll_out.policy == "none":
         return None
-    limit = LengthLimit(settings.length_limit.factor, settings.length_limit.constant)
     roll_in = RollIn(settings.roll_in.policy, settings.roll_in.decoding, settings.roll_in.temperature, limit)
     cost = build_cost(settings)
     return Search(roll_in, _roll_out(settings, cost, limit), cost)

@@ -260,7 +260,7 @@ class Trainer:
         self.accelerator.backward(loss * self.accelerator.num_processes)
         self.sums.add({"cross_entropy": terms.cross_entropy, "search": terms.search})
         self.sums.add({"tokens": float(batch.target_tokens), "sentences": float(len(batch))})
-        if experience is not None and scores is not None:
+        if experience is not None:
             self.sums.add({"states_learned": float(len(experience.decisions))})
             if (self.progress.update + 1) % self.limits.log_every == 0:
                 self.sums.add(search_sums(experience, batch, scores.detach(), experience.roll_in_costs))

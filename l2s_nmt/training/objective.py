@@ -55,7 +55,7 @@ class Objective:
 
     def __call__(
         self, policy: nn.Module, batch: Batch, experience: Experience | None, counts: Counts
-    ) -> tuple[Tensor, Losses, Tensor | None]:
+    ) -> tuple[Tensor, Losses, Tensor]:
         """One forward of the policy, for both terms.
 
         Args:
@@ -68,22 +68,22 @@ class Objective:
             the part's share of the update's loss, its terms as sums, and the (N, V) scores at the searched states.
         """
         rows, sentence = self._rows(batch, experience)
-        logits = policy(batch.source, batch.source_mask, rows, sentence)
-        zero = logits.new_zeros(())
-        entropy, search, scores = zero, zero, None
-        golden = len(batch) if self.cross_entropy else 0
-        if golden:
-            entropy = self._cross_entropy(logits[:golden], batch)
-        if experience is not None and self.loss is not None:
-            decisions = experience.decisions
-            scores = logits[golden + decisions.sentence, decisions.position]
-            search = self.loss(scores, decisions, experience.costs, alpha=self.alpha).sum()
-        total = self.cross_entropy * entropy / counts.tokens
+        golden = _golden_states(batch, rows.shape[1]) if self.cross_entropy else batch.rows.new_empty(0)
+        searched = batch.rows.new_empty(0)
         if experience is not None:
+            first = len(batch) if self.cross_entropy else 0
+            searched = (first + experience.decisions.sentence) * rows.shape[1] + experience.decisions.position
+        scores = policy(batch.source, batch.source_mask, rows, sentence, torch.cat([golden, searched]))
+        entropy = self._cross_entropy(scores[: len(golden)], batch)
+        total, search = self.cross_entropy * entropy / counts.tokens, scores.new_zeros(())
+        scores = scores[len(golden) :]
+        if experience is not None and self.loss is not None:
+            search = self.loss(scores, experience.decisions, experience.costs, alpha=self.alpha).sum()
             total = total + self.weight * search / max(counts.states, 1.0)
         return total, Losses(entropy.detach(), search.detach()), scores
 
     def _rows(self, batch: Batch, experience: Experience | None) -> tuple[Tensor, Tensor]:
+        """Target rows, of the reference and of the roll-in, and the sentence of each."""
         index = torch.arange(len(batch), device=batch.target.device)
         if experience is None:
             return batch.target, index
@@ -94,17 +94,18 @@ class Objective:
         rows = torch.cat([_widen(batch.target, width), _widen(tokens, width)])
         return rows, torch.cat([index, index])
 
-    def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        width = batch.target.shape[1]
-        inside = torch.arange(width, device=batch.target.device) < batch.target_lengths[:, None]
-        target = batch.target.masked_fill(~inside, -100)
-        return F.cross_entropy(
-            logits[:, :width].flatten(0, 1),
-            target.flatten(),
-            reduction="sum",
-            ignore_index=-100,
-            label_smoothing=self.label_smoothing,
-        )
+    def _cross_entropy(self, scores: Tensor, batch: Batch) -> Tensor:
+        if not len(scores):
+            return scores.new_zeros(())
+        target = batch.target.flatten()[_golden_states(batch, batch.target.shape[1])]
+        return F.cross_entropy(scores, target, reduction="sum", label_smoothing=self.label_smoothing)
+
+
+def _golden_states(batch: Batch, width: int) -> Tensor:
+    """The states before each token of the references, in rows of that width."""
+    positions = torch.arange(batch.target.shape[1], device=batch.target.device)
+    row, position = (positions < batch.target_lengths[:, None]).nonzero(as_tuple=True)
+    return row * width + position
 
 
 def _widen(tokens: Tensor, width: int) -> Tensor:

@@ -18,7 +18,8 @@ from l2s_nmt.data.batches import TokenBatches, lengths_of, load_batch, split_bat
 from l2s_nmt.data.corpus import describe_split, load_split
 from l2s_nmt.data.encode import encode_split
 from l2s_nmt.data.filters import apply_filters
-from l2s_nmt.data.tokenizer import load_tokenizer, train_tokenizer
+from l2s_nmt.data.tokenizer import encode_sources, load_tokenizer, train_tokenizer
+from l2s_nmt.evaluation.translate import check_lengths
 from l2s_nmt.files import whole_folder
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe import Tokenizer as TokenizerSettings
@@ -38,6 +39,7 @@ class Corpus:
     """Filtered."""
     valid: Dataset
     train_origin: str
+    valid_origin: str
 
 
 def read_corpus(recipe: Recipe, say: Say) -> Corpus:
@@ -56,7 +58,7 @@ def read_corpus(recipe: Recipe, say: Say) -> Corpus:
         drop_duplicates=filters.duplicates == "drop",
     )
     say(f"training data: {report}")
-    return Corpus(train, valid, describe_split("train", **place))
+    return Corpus(train, valid, describe_split("train", **place), describe_split("valid", **place))
 
 
 def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTokenizerBase:
@@ -121,7 +123,12 @@ def find_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
 def training_data(
     recipe: Recipe, corpus: Corpus, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, say: Say
 ) -> TrainingData:
-    """Encoded sentences and their order."""
+    """Encoded sentences and their order.
+
+    Raises:
+        UserError: none is short enough, or a validation sentence is too long for the model.
+    """
+    check_lengths(encode_sources(tokenizer, corpus.valid["source"][:]), model, corpus.valid_origin)
     longest = recipe.data.filters.max_tokens
     positions = getattr(model.config, "max_position_embeddings", None)
     limit = min(longest, positions) if positions else longest

@@ -14,7 +14,6 @@ from l2s_nmt.model import Policy
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import as_settings
 from l2s_nmt.run import Run, command_line, flatten, open_run
-from l2s_nmt.search.roll_in import LengthLimit
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.checkpoints import Progress, seed_everything
 from l2s_nmt.training.loop import Trainer
@@ -52,14 +51,14 @@ def train(recipe: Recipe, output: str | Path) -> Run:
     seed_everything(recipe.seed, accelerator.process_index)
     _start_trackers(accelerator, recipe)
     policy = Policy(model.to(accelerator.device))
-    limit = LengthLimit(recipe.search.length_limit.factor, recipe.search.length_limit.constant)
+    limit = build.build_limit(recipe.search, policy)
     trainer = Trainer(
         accelerator=accelerator,
         policy=policy,
         optimizer=build.build_optimizer(recipe, policy),
         schedule=build.build_schedule(recipe),
         averager=build.build_averager(recipe, policy),
-        search=build.build_search(recipe.search),
+        search=build.build_search(recipe.search, limit),
         objective=build.build_objective(recipe),
         data=data,
         limits=build.build_limits(recipe),

@@ -39,16 +39,28 @@ def assert_same_training(one: Path, other: Path) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     for name, value in first.items():
-        torch.testing.assert_close(second[name], value, rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            second[name], value, rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
     lines, others = (
-        [line for line in read_lines(run / "metrics.jsonl") if line["kind"] == "train"] for run in (one, other)
+        [line for line in read_lines(run / "metrics.jsonl") if line["kind"] == "train"]
+        for run in (one, other)
     )
     assert len(lines) == len(others) == UPDATES
-    compared = set(lines[0]) & {"loss", "cross_entropy", "search_loss", "roll_in_cost", "gradient_norm", "entropy"}
+    compared = set(lines[0]) & {
+        "loss",
+        "cross_entropy",
+        "search_loss",
+        "roll_in_cost",
+        "gradient_norm",
+        "entropy",
+    }
     assert len(compared) >= 3
     for line, again in zip(lines, others, strict=True):
         assert (again["sentences"], again["roll_outs"]) == (line["sentences"], line["roll_outs"])
-        assert {key: again[key] for key in compared} == pytest.approx({key: line[key] for key in compared}, rel=1e-4)
+        assert {key: again[key] for key in compared} == pytest.approx(
+            {key: line[key] for key in compared}, rel=1e-4
+        )
 
 
 @pytest.fixture(scope="module")

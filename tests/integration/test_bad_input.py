@@ -100,7 +100,9 @@ def test_a_bad_corpus_is_refused_and_the_mended_one_is_taken(
     assert (run / "best" / "model.safetensors").is_file()
 
 
-def test_a_bad_corpus_ends_a_process_with_2_and_one_message(corpus: Path, recipe: Path, tmp_path: Path) -> None:
+def test_a_bad_corpus_ends_a_process_with_2_and_one_message(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
     not_utf8(corpus)
     message = process("train", recipe, "--output", tmp_path / "run").error()
     assert f"{corpus / 'valid.xb'}, line 7: byte 2 (0xfc) is not UTF-8" in message

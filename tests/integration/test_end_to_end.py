@@ -28,7 +28,14 @@ from tests.helpers import (
 )
 
 HUGGING_FACE_FOLDER = {"config.json", "generation_config.json", "model.safetensors", "tokenizer_config.json"}
-SEARCHED = {"roll_in_cost", "cost_range", "tie_rate", "improvable", "advantage_where_improvable", "length_ratio"}
+SEARCHED = {
+    "roll_in_cost",
+    "cost_range",
+    "tie_rate",
+    "improvable",
+    "advantage_where_improvable",
+    "length_ratio",
+}
 LEARNED_BLEU = 90.0
 
 
@@ -125,7 +132,9 @@ def test_a_run_holds_what_the_contract_says(baseline: Path) -> None:
         *("scores", "translations", ".lock"),
     }
     assert [path.name for path in (baseline / "checkpoints").iterdir()] == ["update-00000400"]
-    assert l2s_nmt.open_run(baseline).read_recipe() == l2s_nmt.read_recipe(baseline.parent / "teacher_forcing.yaml")
+    assert l2s_nmt.open_run(baseline).read_recipe() == l2s_nmt.read_recipe(
+        baseline.parent / "teacher_forcing.yaml"
+    )
     written = json.loads((baseline / "environment.json").read_text())
     assert written["command"][1:] == [
         "train",
@@ -202,7 +211,9 @@ def test_dry_run_says_what_would_be_trained_and_writes_nothing(
     assert pairs == 1_000
     # Embeddings of 64 pieces, tied; attention has four matrices, feed-forward two; layer norms two vectors each.
     attention, feed_forward, norm = 4 * (32 * 32 + 32), 2 * 32 * 64 + 64 + 32, 64
-    assert parameters == 64 * 32 + (attention + feed_forward + 2 * norm) + (2 * attention + feed_forward + 3 * norm)
+    assert parameters == 64 * 32 + (attention + feed_forward + 2 * norm) + (
+        2 * attention + feed_forward + 3 * norm
+    )
     assert 20 < updates < 60
     assert files_below(tmp_path) == {"recipe.yaml", "resolved.yaml"}
     assert snapshot(work) == before
@@ -218,7 +229,9 @@ def test_scores_are_sacrebleu_s_of_the_translations(split: str, baseline: Path, 
     references = (baseline.parent / "corpus" / f"{split}.xb").read_text().splitlines()
     for metric in (sacrebleu.BLEU(), sacrebleu.CHRF(), sacrebleu.TER()):
         found = scores[type(metric).__name__.lower()]
-        assert found["score"] == pytest.approx(metric.corpus_score(translations, [references]).score, abs=1e-9)
+        assert found["score"] == pytest.approx(
+            metric.corpus_score(translations, [references]).score, abs=1e-9
+        )
         assert found["signature"] == str(metric.get_signature())
         assert f"{found['score']:.2f}" in evaluated
         assert found["signature"] in evaluated
@@ -305,7 +318,9 @@ def test_translate_reads_and_writes_streams_and_files_in_order(baseline: Path, t
     text = "".join(f"{line}\n" for line in lines)
     by_stream = done(command("translate", baseline, stdin=text.encode())).out
     (tmp_path / "in.txt").write_text(text.replace("\n", "\r\n"))  # from another system
-    done(command("translate", baseline, "--input", tmp_path / "in.txt", "--output", tmp_path / "a" / "out.txt"))
+    done(
+        command("translate", baseline, "--input", tmp_path / "in.txt", "--output", tmp_path / "a" / "out.txt")
+    )
     assert (tmp_path / "a" / "out.txt").read_text() == by_stream
     found = by_stream.split("\n")
     assert len(found) == len(lines) + 1
@@ -333,7 +348,10 @@ def test_a_sentence_longer_than_the_positions_is_refused(baseline: Path) -> None
 @pytest.mark.parametrize("place", ["", "corpus/test.xa/out.txt"])
 def test_a_place_that_cannot_be_written_is_refused(place: str, baseline: Path) -> None:
     output = baseline.parent / place
-    assert f"{output}: cannot be written: " in command("translate", baseline, "--output", output, stdin=b"ba").error()
+    assert (
+        f"{output}: cannot be written: "
+        in command("translate", baseline, "--output", output, stdin=b"ba").error()
+    )
 
 
 PLAIN_INTERPRETER = """

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import command, done, files_below, read_lines, start, tiny_recipe, without_times, write_recipe
+from tests.helpers import (
+    command,
+    done,
+    files_below,
+    read_lines,
+    start,
+    tiny_recipe,
+    without_times,
+    write_recipe,
+)
 
 UPDATES = 150
 

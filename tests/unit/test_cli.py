@@ -169,7 +169,14 @@ def texts(tmp_path: Path) -> Path:
 
 
 def test_files_of_translations_are_compared(texts: Path) -> None:
-    given = ["--sources", texts / "source", "--references", texts / "reference", "--output", texts / "report"]
+    given: list[str | Path] = [
+        "--sources",
+        texts / "source",
+        "--references",
+        texts / "reference",
+        "--output",
+        texts / "report",
+    ]
     outcome = done(command("compare", texts / "bad", texts / "good", *given))
     found = json.loads((texts / "report" / "comparison.json").read_text())
     assert [system["name"] for system in found["systems"]] == ["bad", "good"]
@@ -208,13 +215,20 @@ def test_systems_of_one_name_are_told_apart_by_their_folders(texts: Path) -> Non
     for folder, name in (("a", "good"), ("b", "bad")):
         (texts / folder).mkdir()
         (texts / name).rename(texts / folder / "out.txt")
-    given = ["--sources", texts / "source", "--references", texts / "reference", "--output", texts / "report"]
+    given: list[str | Path] = [
+        "--sources",
+        texts / "source",
+        "--references",
+        texts / "reference",
+        "--output",
+        texts / "report",
+    ]
     done(command("compare", texts / "a" / "out.txt", texts / "b" / "out.txt", *given))
     found = json.loads((texts / "report" / "comparison.json").read_text())
     assert [system["name"] for system in found["systems"]] == ["a/out.txt", "b/out.txt"]
 
 
 def test_a_report_that_cannot_be_written_is_refused(texts: Path) -> None:
-    given = ["--sources", texts / "source", "--references", texts / "reference"]
+    given: list[str | Path] = ["--sources", texts / "source", "--references", texts / "reference"]
     message = command("compare", texts / "good", *given, "--output", texts / "bad").error()
     assert message.startswith(f"error: {texts / 'bad'}: cannot be written: ")

@@ -7,7 +7,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import MarianConfig, MarianMTModel
 
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.model import Memory, Policy
@@ -16,7 +15,9 @@ from tests.tiny import (
     FAMILIES,
     POSITIONS,
     VOCABULARY,
+    every_state,
     finish,
+    new_policy,
     next_scores,
     random_batch,
     shared_policy,
@@ -44,7 +45,7 @@ def rolled(policy: Policy, batch: Batch, limits: Tensor) -> list[list[int]]:
 def test_models_end_sentences_at_different_times(family: str) -> None:
     # What the other tests rest on: a model that never ends, or always at once, would prove little.
     policy, batch = shared_policy(family), random_batch(shared_policy(family), 24)
-    sentences = rolled(policy, batch, torch.full((24,), 12))
+    sentences = rolled(policy, batch, torch.full((24,), 5))
     assert len({len(sentence) for sentence in sentences}) >= 3
     assert len({token for sentence in sentences for token in sentence}) >= 6
     assert any(sentence[-1] != policy.eos for sentence in sentences)
@@ -61,7 +62,7 @@ def test_greedy_roll_equals_generate(family: str, limit: int) -> None:
         max_length=limit + 1,
         num_beams=1,
         do_sample=False,
-        suppress_tokens=[policy.pad],
+        bad_words_ids=[[policy.pad]],
     )[:, 1:]
     tokens, _ = policy.roll(memory_of(policy, batch), torch.full((16,), limit), greedy)
     assert tokens.tolist() == generated.tolist()
@@ -110,49 +111,67 @@ def test_roll_shows_each_choice_the_scores_after_what_was_chosen_before() -> Non
         assert policy.eos not in written[row][:-1]
 
 
-def test_no_model_writes_more_tokens_than_it_has_positions() -> None:
-    policy, batch = shared_policy(), random_batch(shared_policy(), 4)
-    never_end = [token for token in range(VOCABULARY - 1) if token != policy.eos][0]
-    tokens, lengths = policy.roll(
-        memory_of(policy, batch), torch.full((4,), 3 * POSITIONS), lambda scores, step, rows: rows * 0 + never_end
-    )
-    assert lengths.tolist() == [POSITIONS] * 4
-    state = policy.prefill(memory_of(policy, batch), tokens)[1]
-    rows = torch.arange(4)
-    _, lengths = policy.continue_branches(
-        state, rows, rows + POSITIONS - 4, rows * 0 + never_end, torch.full((4,), 3 * POSITIONS)
-    )
-    assert (lengths <= 4 - rows).all()
-
-
 @families
-def test_scores_of_prefill_and_score_are_those_after_every_prefix(family: str) -> None:
+def test_scores_are_those_after_each_prefix_with_and_without_a_cache(family: str) -> None:
     policy, batch = shared_policy(family), random_batch(shared_policy(family), 5, seed=7)
     with torch.no_grad():
         memory = memory_of(policy, batch)
         scores = policy.score(memory, batch.target)
-        prefilled, _ = policy.prefill(memory, batch.target)
-    assert torch.isneginf(prefilled[..., policy.pad]).all()
-    scored = scores.clone()
-    scored[..., policy.pad] = -torch.inf
-    torch.testing.assert_close(prefilled, scored)
+        prefilled, _ = policy.prefill(memory, batch.target, every_state(batch.target))
+    masked = policy.mask_scores(scores)
+    assert torch.isneginf(masked[..., policy.pad]).all()
+    assert torch.isfinite(scores).all()
+    torch.testing.assert_close(prefilled, masked.flatten(0, 1))
     for row, length in enumerate(batch.target_lengths.tolist()):
         for position in range(length):
             prefix = batch.target[row, :position].tolist()
-            torch.testing.assert_close(scored[row, position], next_scores(policy, source_of(batch, row), prefix))
+            expected = next_scores(policy, source_of(batch, row), prefix)
+            torch.testing.assert_close(masked[row, position], expected)
+
+
+@families
+def test_only_the_states_asked_for_are_scored_in_their_order(family: str) -> None:
+    policy, batch = shared_policy(family), random_batch(shared_policy(family), 4, seed=8)
+    states = torch.randperm(batch.target.numel(), generator=torch.Generator().manual_seed(0))[:9]
+    states[-1] = states[0]
+    inputs = []
+    hook = policy.model.get_output_embeddings().register_forward_hook(
+        lambda head, arguments, scores: inputs.append(arguments[0].shape[0])
+    )
+    with torch.no_grad():
+        memory = memory_of(policy, batch)
+        some, _ = policy.prefill(memory, batch.target, states)
+        same = policy(batch.source, batch.source_mask, batch.target, torch.arange(4), states)
+        hook.remove()
+        every = policy.score(memory, batch.target).flatten(0, 1)
+    assert inputs == [9, 9]
+    assert every.shape == (batch.target.numel(), VOCABULARY)
+    torch.testing.assert_close(same, every[states])
+    torch.testing.assert_close(some, policy.mask_scores(every)[states])
 
 
 @families
 def test_forward_pairs_each_target_row_with_its_source(family: str) -> None:
     policy, batch = shared_policy(family), random_batch(shared_policy(family), 4, seed=8)
     sentence = torch.tensor([2, 0, 0, 3, 2])
-    prefixes = random_batch(policy, 5, seed=9).target
+    rows = random_batch(policy, 5, seed=9).target
     with torch.no_grad():
-        together = policy(batch.source, batch.source_mask, prefixes, sentence)
-        for row in range(5):
-            one = sentence[row : row + 1]
-            alone = policy(batch.source[one], batch.source_mask[one], prefixes[row : row + 1], torch.tensor([0]))
-            torch.testing.assert_close(together[row], alone[0])
+        together = policy(batch.source, batch.source_mask, rows, sentence, every_state(rows))
+        for index in range(5):
+            one, row = sentence[index : index + 1], rows[index : index + 1]
+            alone = policy(
+                batch.source[one], batch.source_mask[one], row, torch.tensor([0]), every_state(row)
+            )
+            torch.testing.assert_close(together.view(5, -1, VOCABULARY)[index], alone)
+
+
+def test_scoring_some_states_ends_with_an_error_too() -> None:
+    policy, batch = new_policy(), random_batch(shared_policy(), 3)
+    arguments = (batch.source, batch.source_mask, batch.target, torch.arange(3))
+    with pytest.raises(IndexError):
+        policy(*arguments, torch.tensor([10_000]))
+    with torch.no_grad():
+        assert policy.score(memory_of(policy, batch), batch.target).shape == (*batch.target.shape, VOCABULARY)
 
 
 Branch = tuple[int, int, int]
@@ -182,7 +201,7 @@ def test_branches_equal_decoding_each_without_cache(family: str, given: tuple[in
 
 
 def check_branches(policy: Policy, batch: Batch, limits: list[int], branches: list[Branch]) -> None:
-    _, trunk = policy.prefill(memory_of(policy, batch), batch.target)
+    _, trunk = policy.prefill(memory_of(policy, batch), batch.target, torch.tensor([0]))
     columns = torch.tensor(branches, dtype=torch.long).view(-1, 3).unbind(1)
     tokens, lengths = policy.continue_branches(trunk, *columns, torch.tensor(limits))
     expected = []
@@ -229,7 +248,7 @@ def test_no_branches() -> None:
 
 def test_branches_leave_the_trunk_as_it_is() -> None:
     policy, batch = shared_policy(), random_batch(shared_policy(), 4, seed=32)
-    _, trunk = policy.prefill(memory_of(policy, batch), batch.target)
+    _, trunk = policy.prefill(memory_of(policy, batch), batch.target, torch.tensor([0]))
     arguments = (torch.tensor([0, 3, 1]), torch.tensor([0, 0, 0]), torch.tensor([3, 4, 5]), torch.full((4,), 8))
     first = policy.continue_branches(trunk, *arguments)
     second = policy.continue_branches(trunk, *arguments)
@@ -237,23 +256,21 @@ def test_branches_leave_the_trunk_as_it_is() -> None:
     assert torch.equal(first[1], second[1])
 
 
-@pytest.mark.parametrize("name", ["pad_token_id", "eos_token_id", "decoder_start_token_id"])
+@pytest.mark.parametrize("name", ["pad", "eos", "start"])
 def test_a_model_without_special_tokens_is_refused(name: str) -> None:
-    config = MarianConfig(
-        vocab_size=5, d_model=4, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
-        decoder_attention_heads=1, encoder_ffn_dim=4, decoder_ffn_dim=4, max_position_embeddings=8, pad_token_id=4,
-    )  # fmt: skip
-    model = MarianMTModel(config)
-    for holder in (model.config, model.generation_config):
-        setattr(holder, name, None)
-    with pytest.raises(ValueError, match=name.removesuffix("_token_id").removeprefix("decoder_")):
+    key = {"pad": "pad_token_id", "eos": "eos_token_id", "start": "decoder_start_token_id"}[name]
+    model = new_policy().model
+    model.config.__dict__[key] = None
+    setattr(model.generation_config, key, None)
+    with pytest.raises(ValueError, match=name):
         Policy(model)
 
 
 def test_of_several_end_tokens_the_first_ends_a_sentence() -> None:
-    model = shared_policy().model
-    model.config.eos_token_id = [0, 5]
-    try:
-        assert Policy(model).eos == 0
-    finally:
-        model.config.eos_token_id = 0
+    policy = new_policy()
+    policy.model.config.eos_token_id = [0, 5]
+    assert Policy(policy.model).eos == 0
+
+
+def test_positions_are_those_of_the_model_unless_they_are_relative() -> None:
+    assert [shared_policy(family).positions for family in FAMILIES] == [POSITIONS, None, POSITIONS]

@@ -11,9 +11,11 @@ from l2s_nmt.recipe_file import make_recipe
 from l2s_nmt.search.algorithms import ALGORITHMS
 from l2s_nmt.search.costs import SentenceBleu, edit_distance_cost
 from l2s_nmt.search.losses import expected_cost
+from l2s_nmt.search.roll_in import LengthLimit
 from l2s_nmt.search.roll_out import Deviations, EditDistanceOracle
 from l2s_nmt.search.search import Search
-from l2s_nmt.training.build import build_objective, build_search
+from l2s_nmt.training.build import build_limit, build_objective, build_search
+from tests.tiny import POSITIONS, shared_policy
 
 
 def recipe_of(algorithm: str, **search: Any) -> Recipe:
@@ -26,7 +28,8 @@ def recipe_of(algorithm: str, **search: Any) -> Recipe:
 
 
 def built(algorithm: str, **search: Any) -> Search:
-    stages = build_search(recipe_of(algorithm, **search).search)
+    settings = recipe_of(algorithm, **search).search
+    stages = build_search(settings, build_limit(settings, shared_policy()))
     assert stages is not None
     return stages
 
@@ -44,7 +47,7 @@ def test_every_row_is_a_valid_recipe_that_names_its_paper(name: str) -> None:
 
 def test_teacher_forcing_does_not_search() -> None:
     recipe = recipe_of("teacher_forcing")
-    assert build_search(recipe.search) is None
+    assert build_search(recipe.search, build_limit(recipe.search, shared_policy())) is None
     objective = build_objective(recipe)
     assert objective.loss is None
     assert objective.cross_entropy == 1
@@ -80,7 +83,7 @@ def test_settings_on_top_reach_the_parts() -> None:
         length_limit={"factor": 2.0, "constant": 5},
     )
     assert search.roll_in.temperature == 0.3
-    assert (search.roll_in.limit.factor, search.roll_in.limit.constant) == (2.0, 5)
+    assert search.roll_in.limit == LengthLimit(2.0, 5, longest=POSITIONS)
     assert isinstance(search.roll_out, Deviations)
     # A sampled trajectory is not what the model would go on with greedily.
     assert not search.roll_out.greedy_roll_in

@@ -16,7 +16,7 @@ from l2s_nmt.search.roll_in import LengthLimit, RollIn, sample
 from l2s_nmt.search.types import Trajectories
 from tests.tiny import VOCABULARY, finish, next_scores, random_batch, shared_policy, source_of
 
-LIMIT = LengthLimit(1.5, 2)
+LIMIT = LengthLimit(0.5, 2)
 DRAWS = Draws(seed=5, update=9)
 SAMPLED = RollIn("learned", "sample", 0.7, LIMIT)
 
@@ -37,8 +37,10 @@ def test_length_limit_counts_the_tokens_of_the_source() -> None:
     assert LengthLimit(1.0, 0)(mask).tolist() == [1, 3, 7]
 
 
-def test_a_sentence_may_always_have_one_token() -> None:
-    assert LengthLimit(0.2, 0)(torch.ones(1, 3, dtype=torch.bool)).tolist() == [1]
+def test_a_sentence_may_have_one_token_at_least_and_no_more_than_the_model_has_positions() -> None:
+    mask = torch.arange(7) < torch.tensor([[1], [3], [7]])
+    assert LengthLimit(0.2, 0)(mask).tolist() == [1, 1, 1]
+    assert LengthLimit(1.5, 2, longest=5)(mask).tolist() == [3, 5, 5]
 
 
 def test_reference_copies_the_target() -> None:

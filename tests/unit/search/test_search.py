@@ -16,7 +16,7 @@ from l2s_nmt.search.roll_out import Deviations, EditDistanceOracle
 from l2s_nmt.search.search import Experience, RollOut, Search
 from tests.tiny import FAMILIES, random_batch, shared_policy
 
-LIMIT = LengthLimit(1.0, 3)
+LIMIT = LengthLimit(0.5, 3)
 DRAWS = Draws(seed=2, update=5)
 GREEDY = RollIn("learned", "greedy", 1.0, LIMIT)
 SAMPLED = RollIn("learned", "sample", 0.7, LIMIT)

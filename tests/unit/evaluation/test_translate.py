@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from l2s_nmt.architecture import load_model, new_model, save_model
+from l2s_nmt.data.tokenizer import decode, encode_sources, train_tokenizer
+from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.translate import Decoding, Translator
+from l2s_nmt.model import Policy
+from l2s_nmt.search.roll_in import greedy
+from tests.helpers import sentence_pairs
+
+POSITIONS = 24
+SENTENCES = [source for source, _ in sentence_pairs(12, seed=3)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    sources, targets = zip(*sentence_pairs(200, seed=1), strict=True)
+    return train_tokenizer(
+        sources,
+        targets,
+        algorithm="bpe",
+        vocab_size=60,
+        joint=True,
+        byte_fallback=False,
+        character_coverage=1.0,
+        directory=tmp_path_factory.mktemp("tokenizer"),
+        seed=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Random weights that look much at the source; exact enough to ignore padding."""
+    model = new_model(
+        tokenizer,
+        d_model=16,
+        feed_forward=32,
+        heads=2,
+        encoder_layers=1,
+        decoder_layers=1,
+        positions=POSITIONS,
+        dropout=0.3,
+        seed=6,
+    )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "encoder_attn" in name:
+                parameter.mul_(100.0)
+    return model.double()
+
+
+def translator(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    decoding: Decoding,
+    batch_tokens: int = 10_000,
+) -> Translator:
+    decoding.configure(model)
+    return Translator(model, tokenizer, batch_tokens)
+
+
+def generated(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> torch.Tensor:
+    """The tokens of one translation, the start token left out."""
+    return model.generate(torch.tensor(encode_sources(tokenizer, [text])))[0, 1:]
+
+
+@given(
+    sentences=st.lists(st.sampled_from([*SENTENCES, "", "  "]), max_size=10),
+    batch_tokens=st.integers(1, 120),
+    beam=st.sampled_from([1, 3]),
+)
+@settings(deadline=None, max_examples=15)
+def test_translations_keep_their_order_whatever_the_batches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: list[str],
+    batch_tokens: int,
+    beam: int,
+) -> None:
+    counts: list[int] = []
+    translate = translator(model, tokenizer, Decoding(beam=beam, max_length=9), batch_tokens)
+    found = translate(sentences, done=counts.append)
+    assert found == [translate([text])[0] for text in sentences]
+    assert sum(counts) == len(sentences)
+
+
+def test_the_model_says_different_things(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Else the tests here would prove little."""
+    found = translator(model, tokenizer, Decoding(beam=2, max_length=9))(SENTENCES)
+    assert len(set(found)) > len(set(SENTENCES)) / 2
+    assert all(found)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t "])
+def test_a_blank_line_has_an_empty_translation(
+    blank: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    translate = translator(model, tokenizer, Decoding(max_length=9))
+    first, second = translate(SENTENCES[:2])
+    assert translate([blank, SENTENCES[0], blank, SENTENCES[1]]) == ["", first, "", second]
+    assert translate([blank]) == [""]
+    assert translate([]) == []
+
+
+@pytest.mark.parametrize("max_length", [4, 15, 300])
+def test_one_beam_is_the_greedy_roll(
+    max_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    found = translator(model, tokenizer, Decoding(beam=1, max_length=max_length))(SENTENCES)
+    policy = Policy(model.eval())
+    rows = [torch.tensor(ids) for ids in encode_sources(tokenizer, SENTENCES)]
+    source = pad_sequence(rows, batch_first=True, padding_value=policy.pad)
+    limits = torch.full((len(rows),), min(max_length, POSITIONS - 1))
+    tokens, _ = policy.roll(policy.encode(source, source != policy.pad), limits, greedy)
+    assert found == decode(tokenizer, tokens.tolist())
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("max_length", [1, 6, POSITIONS, 500])
+def test_no_translation_is_longer_than_allowed(
+    beam: int, max_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    Decoding(beam=beam, max_length=max_length).configure(model)
+    lengths = [len(generated(model, tokenizer, text)) for text in SENTENCES]
+    assert max(lengths) <= min(max_length, POSITIONS)
+    if max_length < 7:  # the limit is what ends them, and not a token before it
+        assert max(lengths) == max_length
+
+
+def test_more_beams_find_translations_at_least_as_probable(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Compared over sentences as beam search scores them: log-probability per token."""
+
+    def quality(beam: int) -> float:
+        Decoding(beam=beam, max_length=9).configure(model)
+        total = 0.0
+        for text in SENTENCES:
+            source = torch.tensor(encode_sources(tokenizer, [text]))
+            tokens = generated(model, tokenizer, text)
+            mask = torch.ones_like(source)
+            policy = Policy(model.eval())
+            scores = policy.mask_scores(policy.score(policy.encode(source, mask), tokens[None])).log_softmax(
+                -1
+            )
+            total += float(scores[0].gather(1, tokens[:, None]).mean())
+        return total
+
+    with torch.no_grad():
+        assert quality(8) > quality(1) + 1e-3
+
+
+def test_a_sentence_longer_than_the_positions_is_refused_with_its_place(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    translate = translator(model, tokenizer, Decoding(beam=1, max_length=5))
+    long = " ".join(["balu"] * POSITIONS)
+    while len(encode_sources(tokenizer, [long])[0]) > POSITIONS:
+        long = long.removesuffix("balu").strip()
+    assert len(encode_sources(tokenizer, [long])[0]) == POSITIONS
+    assert translate([long]) != [""]
+    message = rf"^some\.txt, line 3: {POSITIONS + 1} tokens, but the model has {POSITIONS} positions; split"
+    with pytest.raises(UserError, match=message):
+        translate(["balu", "", long + " balu"], origin="some.txt")
+
+
+def test_training_mode_does_not_reach_translations(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    translate = translator(model, tokenizer, Decoding(beam=1, max_length=9))
+    expected = translate(SENTENCES)
+    model.train()  # with dropout
+    assert translate(SENTENCES) == expected
+
+
+def test_the_decoding_is_saved_with_the_weights(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    Decoding(beam=3, length_penalty=0.4, max_length=10).configure(model)
+    save_model(model, tokenizer, tmp_path / "best")
+    own = load_model(tmp_path / "best").generation_config
+    assert (own.num_beams, own.length_penalty, own.max_length) == (3, 0.4, 11)
+    assert own.do_sample is False
+    assert own.decoder_start_token_id == own.pad_token_id == tokenizer.pad_token_id
+    assert own.eos_token_id == tokenizer.eos_token_id
+
+
+def test_pad_is_never_written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    Decoding(beam=1, max_length=9).configure(model)
+    bias = model.final_logits_bias
+    try:
+        model.final_logits_bias = bias.clone().index_fill_(1, torch.tensor([tokenizer.pad_token_id]), 1e6)
+        tokens = generated(model, tokenizer, SENTENCES[0])
+    finally:
+        model.final_logits_bias = bias
+    assert tokenizer.pad_token_id not in tokens.tolist()
