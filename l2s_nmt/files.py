@@ -47,7 +47,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def replace_folder(new: Path, path: Path) -> None:
     """Put ``new`` in the place of ``path``; a crash in between leaves what ``recover_folder`` mends."""
-    old = path.with_name(f".{path.name}.old")
+    old = aside(path)
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         path.rename(old)
@@ -55,9 +55,14 @@ def replace_folder(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def aside(path: Path) -> Path:
+    """Where the old folder is while it is replaced."""
+    return path.with_name(f".{path.name}.old")
+
+
 def recover_folder(path: Path) -> None:
     """Bring back the old folder where a crash came between its removal and the new one's arrival."""
-    old = path.with_name(f".{path.name}.old")
+    old = aside(path)
     if old.exists() and not path.exists():
         old.rename(path)
 

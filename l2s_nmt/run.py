@@ -31,7 +31,7 @@ import torch
 
 from l2s_nmt.data.corpus import EmbeddedCorpus
 from l2s_nmt.errors import UserError
-from l2s_nmt.files import recover_folder, write_json, write_text
+from l2s_nmt.files import aside, recover_folder, write_json, write_text
 from l2s_nmt.recipe import Data, Recipe
 from l2s_nmt.recipe_file import as_settings, dump_recipe, read_recipe
 
@@ -113,12 +113,10 @@ class Run:
             UserError: the run has none yet.
         """
         self.read_recipe()
-        recover_folder(self.best)
-        if not (self.best / "config.json").is_file():
-            raise UserError(
-                f"{self.path}: no weights yet (no best/); let its training reach a validation first"
-            )
-        return self.best
+        for folder in (self.best, aside(self.best)):  # nothing is moved: training may be about to do it
+            if (folder / "config.json").is_file():
+                return folder
+        raise UserError(f"{self.path}: no weights yet (no best/); let its training reach a validation first")
 
 
 def _tagged(split: str, tag: str | None) -> str:
@@ -136,17 +134,21 @@ def open_run(path: Path, recipe: Recipe, command: list[str]) -> Run:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be made: {error.strerror}; choose another --output") from error
+    _refuse_foreign(path)
     if _untrained(path):
         shutil.rmtree(run.tokenizer, ignore_errors=True)
         write_json(path / "environment.json", environment(recipe.seed, command))
         write_text(run.recipe_path, dump_recipe(recipe))
-    elif run.recipe_path.exists():
-        _same_recipe(run, recipe)
     else:
-        raise UserError(f"{path}: is not empty and no run directory; choose another --output")
+        _same_recipe(run, recipe)
     for folder in (run.best, run.last):
         recover_folder(folder)
     return run
+
+
+def _refuse_foreign(path: Path) -> None:
+    if not _untrained(path) and not Run(path).recipe_path.exists():
+        raise UserError(f"{path}: is not empty and no run directory; choose another --output")
 
 
 def _untrained(path: Path) -> bool:
@@ -185,10 +187,11 @@ def locked(path: Path) -> Iterator[None]:
     """Hold a run directory for this process alone; the lock goes with the process, however it ends.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or it is no run directory.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(path)
         handle = (path / LOCK).open("a+")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}; choose another --output") from error

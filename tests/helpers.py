@@ -89,22 +89,20 @@ def translate_word(word: str) -> str:
 
 
 def sentence_pairs(count: int, seed: int, longest: int = 6) -> list[tuple[str, str]]:
-    """Sentence pairs of the toy language: each word has one translation, and the order is reversed."""
+    """Sentence pairs of the toy language: each word has one translation, in the same order."""
     draw = random.Random(seed)
     pairs = []
     for _ in range(count):
         words = draw.choices(SOURCE_WORDS, k=draw.randint(1, longest))
-        pairs.append((" ".join(words), " ".join(map(translate_word, reversed(words)))))
+        pairs.append((" ".join(words), " ".join(map(translate_word, words))))
     return pairs
 
 
-def write_corpus(
-    folder: Path, *, train: int = 300, valid: int = 20, test: int = 30, longest: int = 6
-) -> Path:
-    """Write the toy language as `<split>.xa` and `<split>.xb`."""
+def write_corpus(folder: Path, *, train: int = 300, valid: int = 20, test: int = 30) -> Path:
+    """Write the toy language as `<split>.xa` and `<split>.xb`; the test sentences are longer than the others."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (split, count) in enumerate({"train": train, "valid": valid, "test": test}.items()):
-        pairs = sentence_pairs(count, seed, longest)
+        pairs = sentence_pairs(count, seed, longest=10 if split == "test" else 6)
         for language, side in zip(("xa", "xb"), zip(*pairs, strict=True), strict=True):
             (folder / f"{split}.{language}").write_text("".join(f"{text}\n" for text in side))
     return folder
@@ -114,7 +112,7 @@ def tiny_recipe(corpus: Path, **sections: dict[str, Any]) -> dict[str, Any]:
     """A recipe that trains in a second; the sections are merged into it."""
     recipe: dict[str, dict[str, Any]] = {
         "data": {"files": str(corpus), "source_language": "xa", "target_language": "xb"},
-        "tokenizer": {"algorithm": "bpe", "vocabulary": 64, "byte_fallback": False},
+        "tokenizer": {"algorithm": "bpe", "vocabulary": 80, "byte_fallback": False},
         "model": {
             "architecture": {
                 "d_model": 32,

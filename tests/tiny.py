@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import backward
 from transformers import (
     MarianConfig,
     MarianMTModel,
@@ -63,7 +64,7 @@ def shared_policy(family: str = "marian") -> Policy:
         scores = policy.score(policy.encode(batch.source, batch.source_mask), batch.target)
         golden = batch.target.masked_fill(batch.target == policy.pad, -100)
         optimizer.zero_grad()
-        F.cross_entropy(scores.flatten(0, 1), golden.flatten()).backward()
+        backward(F.cross_entropy(scores.flatten(0, 1), golden.flatten()))
         optimizer.step()
     policy.zero_grad()
     return policy.eval()
@@ -91,7 +92,7 @@ def _t5() -> PreTrainedModel:
         d_model=16,
         d_kv=8,
         d_ff=32,
-        num_layers=1,
+        num_layers=2,  # as many as in the decoder: `generate` makes its cache by this number
         num_decoder_layers=2,
         num_heads=2,
         relative_attention_num_buckets=8,
@@ -110,7 +111,9 @@ def words(policy: Policy) -> list[int]:
     return [token for token in range(VOCABULARY) if token not in (policy.pad, policy.eos)]
 
 
-def random_sentences(policy: Policy, count: int, seed: int, shortest: int = 1, longest: int = 7) -> list[list[int]]:
+def random_sentences(
+    policy: Policy, count: int, seed: int, shortest: int = 1, longest: int = 7
+) -> list[list[int]]:
     """Random words and EOS; the lengths count EOS."""
     draw = np.random.default_rng(seed)
     lengths = draw.integers(shortest, longest + 1, size=count)

@@ -56,7 +56,7 @@ class Batch:
 def collate(
     source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], rows: Rows, pad: int
 ) -> Batch:
-    """Pad ids (ragged, at least one pair) to a batch; `rows` (B,) are their rows in the encoded dataset."""
+    """Pad ids (ragged) to a batch; `rows` (B,) are their rows in the encoded dataset."""
     source, source_lengths = _padded(source_ids, pad)
     target, target_lengths = _padded(target_ids, pad)
     return Batch(
@@ -170,6 +170,8 @@ def split_batch(indices: Rows, lengths: Rows, parts: int) -> list[Rows]:
 
 def _padded(sequences: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-    padded = np.full((len(sequences), int(lengths.max())), pad, dtype=np.int64)
-    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate([np.asarray(s) for s in sequences])
+    padded = np.full((len(sequences), int(lengths.max(initial=0))), pad, dtype=np.int64)
+    if len(sequences):
+        inside = np.arange(padded.shape[1]) < lengths[:, None]
+        padded[inside] = np.concatenate([np.asarray(s) for s in sequences])
     return torch.from_numpy(padded), torch.from_numpy(lengths)

@@ -192,7 +192,7 @@ def _further_references(folder: Path, stem: str, names: set[str]) -> list[str]:
 
 
 def _why_missing(split: str, names: set[str], source: str, target: str) -> str:
-    aliases = "|".join(_ALIASES.get(split, (split,)))
+    aliases = "|".join(map(re.escape, _ALIASES.get(split, (split,))))
     there = sorted(names)
     reverse = [name for name in there if re.match(rf"({aliases})\.{target}-{source}\.", name)]
     if reverse:

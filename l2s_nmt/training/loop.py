@@ -26,7 +26,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from l2s_nmt.cpu import FastDropout
 from l2s_nmt.data.batches import Batch
@@ -202,15 +201,15 @@ class Trainer:
         searched = time.monotonic()
         counts = self._count(parts, experiences)
         self.policy.train()
-        loss = torch.zeros((), device=self.accelerator.device)
+        sums = Sums()
         for index, (part, experience) in enumerate(zip(parts, experiences, strict=True)):
             last = index == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                loss = loss + self._backward(part, experience, counts)
-        self._step(loss)
+                self._backward(part, experience, counts, sums)
+        self._step(sums)
         now = time.monotonic()
         self.progress.sentences += len(rows)
-        self.sums.add({"seconds": now - started, "seconds_update": now - searched, "updates": 1.0})
+        self.sums.add({"seconds": now - started, "seconds_update": now - searched})
 
     def _share(self, rows: Any) -> list[Any]:
         parts = self.data.split(rows, self.accelerator.num_processes * self.accumulation)
@@ -249,33 +248,36 @@ class Trainer:
         self.progress.seconds = total[4]
         return Counts(tokens=total[0], states=total[1])
 
-    def _backward(self, batch: Batch, experience: Experience | None, counts: Counts) -> Tensor:
+    def _backward(self, batch: Batch, experience: Experience | None, counts: Counts, sums: Sums) -> None:
         if not len(batch):  # fewer sentences than parts: take part in the reduction with nothing to add
             self.accelerator.backward(sum(p.sum() for p in self.wrapped.parameters()) * 0.0)
-            return torch.zeros((), device=self.accelerator.device)
+            return
         on_cpu = self.accelerator.device.type == "cpu"
         with self.accelerator.autocast(), FastDropout() if on_cpu else nullcontext():
             loss, terms, scores = self.objective(self.wrapped, batch, experience, counts)
         # Data-parallel training averages gradients over processes; the counts are already global.
         self.accelerator.backward(loss * self.accelerator.num_processes)
-        self.sums.add({"cross_entropy": terms.cross_entropy, "search": terms.search})
-        self.sums.add({"tokens": float(batch.target_tokens), "sentences": float(len(batch))})
+        sums.add({"loss": loss.detach(), "cross_entropy": terms.cross_entropy, "search": terms.search})
+        sums.add({"tokens": float(batch.target_tokens), "sentences": float(len(batch))})
         if experience is not None:
-            self.sums.add({"states_learned": float(len(experience.decisions))})
+            sums.add({"states_learned": float(len(experience.decisions))})
             if (self.progress.update + 1) % self.limits.log_every == 0:
-                self.sums.add(search_sums(experience, batch, scores.detach(), experience.roll_in_costs))
-        return loss.detach()
+                sums.add(search_sums(experience, batch, scores.detach(), experience.roll_in_costs))
 
-    def _step(self, loss: Tensor) -> None:
+    def _step(self, sums: Sums) -> None:
+        """Let the optimiser make its step, unless the gradient is not finite; such an update does not count in sums."""
         self.progress.update += 1
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip_norm)
         factor = self.schedule(self.progress.update, self.limits.budget(self.progress))
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        if norm is None or math.isfinite(float(norm)):
+        finite = norm is None or math.isfinite(float(norm))
+        if finite or self.accelerator.scaler is not None:  # the scaler skips by itself, and lowers its scale
             self.optimizer.step()
+        if finite:
             self.averager.after_update()
-            self.sums.add({"loss": loss, "gradient_norm": norm if norm is not None else torch.zeros(())})
+            self.sums.add(sums.totals)
+            self.sums.add({"gradient_norm": norm if norm is not None else 0.0, "updates": 1.0})
         else:
             self.progress.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
@@ -395,7 +397,7 @@ class Trainer:
         if random is not None:
             checkpoints.restore_random_state(random)
             self.sums.add(random["sums"])
-        if self.accelerator.is_main_process and self.metrics.exists():
+        if self.accelerator.is_main_process and self.metrics.exists() and self.metrics.stat().st_size > size:
             with self.metrics.open("r+b") as file:
                 file.truncate(size)  # what was written after the checkpoint will be written again
         if self.progress.finished:

@@ -39,9 +39,8 @@ def assert_same_training(one: Path, other: Path) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     for name, value in first.items():
-        torch.testing.assert_close(
-            second[name], value, rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        # Six updates at rate 0.01 move a weight by up to 0.06.
+        assert torch.allclose(second[name], value, rtol=1e-3, atol=2e-4), name
     lines, others = (
         [line for line in read_lines(run / "metrics.jsonl") if line["kind"] == "train"]
         for run in (one, other)

@@ -112,9 +112,9 @@ def test_a_corrected_recipe_may_use_the_same_output(recipe: Path, tmp_path: Path
     run = tmp_path / "run"
     message = command("train", recipe, "tokenizer.vocabulary=5000", "--output", run).error()
     assert "too small for a vocabulary of 5000 pieces" in message
-    done(command("train", recipe, "tokenizer.vocabulary=60", "--output", run))
-    message = command("train", recipe, "tokenizer.vocabulary=61", "--output", run).error()
-    assert "another recipe (tokenizer.vocabulary: 60 there, 61 now)" in message
+    done(command("train", recipe, "tokenizer.vocabulary=70", "--output", run))
+    message = command("train", recipe, "tokenizer.vocabulary=71", "--output", run).error()
+    assert "another recipe (tokenizer.vocabulary: 70 there, 71 now)" in message
 
 
 def test_a_test_set_that_is_missing_is_refused_when_it_is_asked_for(

@@ -54,10 +54,10 @@ def baseline(work: Path) -> Path:
         model={"dropout": 0.0},
         training={
             "batch_tokens": 512,
-            "learning_rate": 0.005,
+            "learning_rate": 0.003,
             "schedule": "cosine",
             "warmup_updates": 50,
-            "max_updates": 400,
+            "max_updates": 500,
             "validate_every": 100,
             "label_smoothing": 0.0,
         },
@@ -101,7 +101,17 @@ def evaluated(baseline: Path) -> str:
 @pytest.fixture(scope="module")
 def report(aggrevated: Path, lols: Path, baseline: Path, evaluated: str) -> dict[str, Any]:
     folder = baseline.parent / "comparison"
-    arguments = [baseline, aggrevated, lols, "--output", folder, "--split", "test", "--split", "valid"]
+    arguments: list[str | Path] = [
+        baseline,
+        aggrevated,
+        lols,
+        "--output",
+        folder,
+        "--split",
+        "test",
+        "--split",
+        "valid",
+    ]
     outcome = done(command("compare", *arguments))
     assert outcome.out.count("(scored already)") == 2  # the baseline, as it was evaluated before
     assert files_below(folder) == {"comparison.json", "comparison.md", "comparison.html"}
@@ -131,7 +141,7 @@ def test_a_run_holds_what_the_contract_says(baseline: Path) -> None:
         *("recipe.yaml", "environment.json", "metrics.jsonl", "tokenizer", "best", "last", "checkpoints"),
         *("scores", "translations", ".lock"),
     }
-    assert [path.name for path in (baseline / "checkpoints").iterdir()] == ["update-00000400"]
+    assert [path.name for path in (baseline / "checkpoints").iterdir()] == ["update-00000500"]
     assert l2s_nmt.open_run(baseline).read_recipe() == l2s_nmt.read_recipe(
         baseline.parent / "teacher_forcing.yaml"
     )
@@ -149,7 +159,7 @@ def test_teacher_forcing_learns_the_toy_language(baseline: Path) -> None:
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
     assert losses[-1] < 0.1 * losses[0]
     validations = [line for line in lines if line["kind"] == "validation"]
-    assert [line["update"] for line in validations] == [100, 200, 300, 400]
+    assert [line["update"] for line in validations] == [100, 200, 300, 400, 500]
     assert max(line["bleu"] for line in validations) > LEARNED_BLEU
     assert lines[-1]["kind"] == "end"
     assert lines[-1]["best_bleu"] == max(line["bleu"] for line in validations)
@@ -172,7 +182,7 @@ def test_search_goes_on_from_the_baseline(algorithm: str, request: pytest.Fixtur
 def test_a_finished_run_is_left_as_it_is(baseline: Path) -> None:
     before = snapshot(baseline)
     outcome = done(command("train", baseline.parent / "teacher_forcing.yaml", "--output", baseline))
-    assert "trained already, 400 updates; nothing is left to do" in outcome.err
+    assert "trained already, 500 updates; nothing is left to do" in outcome.err
     assert snapshot(baseline) == before
 
 
@@ -186,8 +196,8 @@ def test_a_run_from_another_is_taken_up_again(aggrevated: Path) -> None:
 def test_another_recipe_is_kept_out_of_a_run(baseline: Path) -> None:
     before = snapshot(baseline)
     recipe = baseline.parent / "teacher_forcing.yaml"
-    message = command("train", recipe, "training.max_updates=500", "--output", baseline).error()
-    assert "holds a run of another recipe (training.max_updates: 400 there, 500 now)" in message
+    message = command("train", recipe, "training.max_updates=501", "--output", baseline).error()
+    assert "holds a run of another recipe (training.max_updates: 500 there, 501 now)" in message
     assert snapshot(baseline) == before
 
 
@@ -209,12 +219,12 @@ def test_dry_run_says_what_would_be_trained_and_writes_nothing(
     assert l2s_nmt.read_recipe(tmp_path / "resolved.yaml") == l2s_nmt.read_recipe(recipe, ["seed=7"])
     parameters, pairs, updates = (int(part.split()[0].replace(",", "")) for part in summary.split(", "))
     assert pairs == 1_000
-    # Embeddings of 64 pieces, tied; attention has four matrices, feed-forward two; layer norms two vectors each.
+    # Embeddings of 80 pieces, tied; attention has four matrices, feed-forward two; layer norms two vectors each.
     attention, feed_forward, norm = 4 * (32 * 32 + 32), 2 * 32 * 64 + 64 + 32, 64
-    assert parameters == 64 * 32 + (attention + feed_forward + 2 * norm) + (
+    assert parameters == 80 * 32 + (attention + feed_forward + 2 * norm) + (
         2 * attention + feed_forward + 3 * norm
     )
-    assert 20 < updates < 60
+    assert 10 < updates < 40
     assert files_below(tmp_path) == {"recipe.yaml", "resolved.yaml"}
     assert snapshot(work) == before
 
@@ -235,7 +245,10 @@ def test_scores_are_sacrebleu_s_of_the_translations(split: str, baseline: Path, 
         assert found["signature"] == str(metric.get_signature())
         assert f"{found['score']:.2f}" in evaluated
         assert found["signature"] in evaluated
-    assert scores["bleu"]["score"] > LEARNED_BLEU
+    if split == "valid":
+        assert scores["bleu"]["score"] > LEARNED_BLEU
+    else:  # with sentences longer than all in training; what follows needs translations that are not perfect
+        assert 10 < scores["bleu"]["score"] < 99
     assert scores["sentences"] == len(translations)
 
 
@@ -282,8 +295,8 @@ def test_a_comparison_holds_what_scripts_rely_on(report: dict[str, Any], baselin
         assert low <= system["bleu"] <= high
         assert (system["p_value"] is None) == (number == 0)
         assert number == 0 or 0 <= system["p_value"] <= 1
-        assert system["updates"] == (400 if number == 0 else 6)
-        assert len(system["curve"]) == (4 if number == 0 else 2)
+        assert system["updates"] == (500 if number == 0 else 6)
+        assert len(system["curve"]) == (5 if number == 0 else 2)
     references = [
         line for split in ("test", "valid") for line in (baseline.parent / "corpus" / f"{split}.xb").open()
     ]

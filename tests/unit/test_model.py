@@ -188,7 +188,9 @@ def deviations(draw: st.DrawFn) -> tuple[int, list[int], list[Branch]]:
 @families
 @few
 @given(deviations())
-def test_branches_equal_decoding_each_without_cache(family: str, given: tuple[int, list[int], list[Branch]]) -> None:
+def test_branches_equal_decoding_each_without_cache(
+    family: str, given: tuple[int, list[int], list[Branch]]
+) -> None:
     seed, limits, wanted = given
     policy = shared_policy(family)
     batch = random_batch(policy, 5, seed=20 + seed)
@@ -202,8 +204,8 @@ def test_branches_equal_decoding_each_without_cache(family: str, given: tuple[in
 
 def check_branches(policy: Policy, batch: Batch, limits: list[int], branches: list[Branch]) -> None:
     _, trunk = policy.prefill(memory_of(policy, batch), batch.target, torch.tensor([0]))
-    columns = torch.tensor(branches, dtype=torch.long).view(-1, 3).unbind(1)
-    tokens, lengths = policy.continue_branches(trunk, *columns, torch.tensor(limits))
+    rows, positions, actions = torch.tensor(branches, dtype=torch.long).view(-1, 3).unbind(1)
+    tokens, lengths = policy.continue_branches(trunk, rows, positions, actions, torch.tensor(limits))
     expected = []
     for row, position, action in branches:
         prefix = [*batch.target[row, :position].tolist(), action]
@@ -238,7 +240,9 @@ def test_an_action_past_the_limit_is_the_last_token() -> None:
     last = int(batch.target_lengths[row]) - 1
     for others in (1, 9):
         limits = [2 if other == row else others for other in range(6)]
-        check_branches(policy, batch, limits, [(row, 1, 4), (row, 2, 4), (row, last, 4), (row, last, policy.eos)])
+        check_branches(
+            policy, batch, limits, [(row, 1, 4), (row, 2, 4), (row, last, 4), (row, last, policy.eos)]
+        )
 
 
 def test_no_branches() -> None:
@@ -249,7 +253,12 @@ def test_no_branches() -> None:
 def test_branches_leave_the_trunk_as_it_is() -> None:
     policy, batch = shared_policy(), random_batch(shared_policy(), 4, seed=32)
     _, trunk = policy.prefill(memory_of(policy, batch), batch.target, torch.tensor([0]))
-    arguments = (torch.tensor([0, 3, 1]), torch.tensor([0, 0, 0]), torch.tensor([3, 4, 5]), torch.full((4,), 8))
+    arguments = (
+        torch.tensor([0, 3, 1]),
+        torch.tensor([0, 0, 0]),
+        torch.tensor([3, 4, 5]),
+        torch.full((4,), 8),
+    )
     first = policy.continue_branches(trunk, *arguments)
     second = policy.continue_branches(trunk, *arguments)
     assert torch.equal(first[0], second[0])

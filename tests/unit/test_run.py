@@ -88,6 +88,8 @@ def test_a_start_that_was_killed_before_the_recipe_was_written_is_no_obstacle(ru
 def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     assert "is not empty and no run directory; choose another --output" in refused(tmp_path, recipe())
+    with pytest.raises(UserError, match="is not empty and no run directory"), locked(tmp_path):
+        pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -125,6 +127,8 @@ def test_weights_that_a_crash_left_aside_are_brought_back(name: str, run: Run) -
     train(run)
     (run.path / f".{name}.old").mkdir()
     (run.path / f".{name}.old" / "config.json").touch()
+    if name == "best":  # who only reads takes them where they are
+        assert run.weights() == run.path / ".best.old"
     open_run(run.path, recipe(), [])
     assert (run.path / name / "config.json").exists()
 

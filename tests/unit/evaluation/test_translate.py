@@ -70,7 +70,8 @@ def translator(
 
 def generated(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> torch.Tensor:
     """The tokens of one translation, the start token left out."""
-    return model.generate(torch.tensor(encode_sources(tokenizer, [text])))[0, 1:]
+    tokens: torch.Tensor = model.generate(torch.tensor(encode_sources(tokenizer, [text])))
+    return tokens[0, 1:]
 
 
 @given(

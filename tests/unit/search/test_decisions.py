@@ -32,7 +32,9 @@ def by_sentence(sentence: Tensor, position: Tensor, count: int) -> list[list[int
 def test_uniform_states_are_distinct_positions_inside_the_trajectory(
     lengths: list[int], count: int, seed: int
 ) -> None:
-    sentence, position = uniform_states(trajectories(lengths), torch.arange(len(lengths)), count, Draws(seed, 0))
+    sentence, position = uniform_states(
+        trajectories(lengths), torch.arange(len(lengths)), count, Draws(seed, 0)
+    )
     assert sentence.tolist() == sorted(sentence.tolist())
     for length, positions in zip(lengths, by_sentence(sentence, position, len(lengths)), strict=True):
         assert positions == sorted(set(positions))
@@ -42,7 +44,7 @@ def test_uniform_states_are_distinct_positions_inside_the_trajectory(
 
 def test_every_set_of_positions_is_equally_likely() -> None:
     sentences, length, count = 15_000, 6, 2
-    sentence, position = uniform_states(
+    _, position = uniform_states(
         trajectories([length] * sentences), torch.arange(sentences), count, Draws(1, 1)
     )
     pairs = position.view(sentences, count)

@@ -78,7 +78,9 @@ def sampled_one_by_one(batch: Batch, row: int, temperature: float) -> list[int]:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 30.0])
-def test_sampling_inverts_the_cumulative_distribution_with_the_draws_of_the_sentence(temperature: float) -> None:
+def test_sampling_inverts_the_cumulative_distribution_with_the_draws_of_the_sentence(
+    temperature: float,
+) -> None:
     batch = random_batch(shared_policy(), 12, seed=2, first_row=70)
     trajectories = rolled(RollIn("learned", "sample", temperature, LIMIT), batch)
     assert sentences(trajectories) == [sampled_one_by_one(batch, row, temperature) for row in range(12)]
@@ -126,7 +128,9 @@ def test_frequencies_are_those_of_the_softmax(scores: list[float]) -> None:
     grid = (torch.arange(count) + 0.5) / count
     tokens = sample(torch.tensor([scores]).expand(count, -1), grid)
     found = torch.bincount(tokens, minlength=len(scores))
-    torch.testing.assert_close(found, torch.tensor(scores).softmax(0) * count, atol=1.01, rtol=0, check_dtype=False)
+    torch.testing.assert_close(
+        found, torch.tensor(scores).softmax(0) * count, atol=1.01, rtol=0, check_dtype=False
+    )
     assert not found[torch.tensor(scores).isneginf()].any()
 
 

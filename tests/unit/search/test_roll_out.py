@@ -93,7 +93,9 @@ def costs_by_hand(
 ) -> tuple[Tensor, int]:
     """(N, K) costs, and the number of branches; ``names`` says who finishes each sentence."""
     table = torch.zeros(decisions.actions.shape)
-    for n, (row, position) in enumerate(zip(decisions.sentence.tolist(), decisions.position.tolist(), strict=True)):
+    for n, (row, position) in enumerate(
+        zip(decisions.sentence.tolist(), decisions.position.tolist(), strict=True)
+    ):
         prefix = trajectories.tokens[row, :position].tolist()
         real = decisions.mask[n].nonzero().squeeze(1).tolist()
         losses = [by_hand(names[row], row, [*prefix, int(decisions.actions[n, slot])], cost) for slot in real]
@@ -145,14 +147,16 @@ def test_mixed_costs_equal_finishing_each_sentence_by_the_policy_drawn_for_it() 
 
 @pytest.mark.parametrize("roll_in", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_all_branches_of_a_sentence_are_finished_by_the_same_policy(roll_in: RollIn) -> None:
-    pure = {name: searched(replace(LOLS, policy=name), roll_in) for name in ("learned", "reference")}  # type: ignore[arg-type]
+    pure = {name: searched(replace(LOLS, policy=name), roll_in) for name in ("learned", "reference")}
     chosen = set()
     for update in range(6):
         # The roll-in draws stay: only the mixture is drawn anew.
         decisions, costs, _ = mixed_with(Draws(1, update), roll_in)
         for row in range(8):
             at = decisions.sentence == row
-            same = {name for name, result in pure.items() if torch.equal(costs.costs[at], result[1].costs[at])}
+            same = {
+                name for name, result in pure.items() if torch.equal(costs.costs[at], result[1].costs[at])
+            }
             assert same
             chosen.add((row, tuple(same)))
     assert {names for _, names in chosen} >= {("learned",), ("reference",)}
@@ -191,7 +195,9 @@ def test_reusing_the_greedy_roll_in_changes_nothing(policy: str) -> None:
     assert equal(searched(replace(fresh, greedy_roll_in=True)), searched(fresh))
 
 
-def test_reusing_the_greedy_roll_in_saves_the_branches_that_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reusing_the_greedy_roll_in_saves_the_branches_that_repeat_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     finished = []
     policy = shared_policy()
     continue_branches = policy.continue_branches
@@ -217,7 +223,9 @@ def test_one_candidate_that_is_the_trajectory_itself_costs_nothing() -> None:
             batch().source, batch().source_mask, trajectories.tokens, trajectories.lengths, batch().rows
         )
         ended = trajectories.finished.nonzero().squeeze(1)
-        last = Deviations(**{**vars(LOLS), "policy": "learned", "k": 1, "greedy_roll_in": True, "states": "uniform"})
+        last = Deviations(
+            **{**vars(LOLS), "policy": "learned", "k": 1, "greedy_roll_in": True, "states": "uniform"}
+        )
         _, costs, _ = last(policy, memory, copied, trajectories, DRAWS)
     assert len(ended)
     assert (costs.costs[:, 0] == 0).all()
@@ -267,7 +275,9 @@ def test_the_edit_distance_oracle_returns_the_dynamic_programme() -> None:
         )
         assert equal((decisions, costs, 0), (*expected, 0))
         assert costs.other is not None
-        assert torch.equal(costs.other, expected[1].other if expected[1].other is not None else torch.empty(0))
+        assert torch.equal(
+            costs.other, expected[1].other if expected[1].other is not None else torch.empty(0)
+        )
         assert branches == 0
 
 

@@ -1,0 +1,163 @@
+"""Measures of the search against numbers computed by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from l2s_nmt.data.batches import Batch, collate
+from l2s_nmt.search.search import Experience
+from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
+from l2s_nmt.training.measures import Sums, cost_of, cost_range, search_sums, summarise
+
+# Three states with tokens 0 … 3. At the first 2 and 3 are listed, at the second 1 alone, at the third 0 and 2.
+DECISIONS = Decisions(
+    sentence=torch.tensor([0, 0, 1]),
+    position=torch.tensor([0, 1, 0]),
+    actions=torch.tensor([[2, 3], [1, 1], [0, 2]]),
+    mask=torch.tensor([[True, True], [True, False], [True, True]]),
+)
+COSTS = CostVectors(torch.tensor([[0.0, 0.5], [0.0, 0.0], [0.25, 0.0]]))
+FULL = replace(COSTS, other=torch.tensor([0.75, 0.0, 1.0]))
+BATCH: Batch = collate([[1, 0], [2, 0]], [[3, 1, 0], [2, 0]], np.arange(2), pad=9)
+EXPERIENCE = Experience(
+    trajectories=Trajectories(
+        tokens=torch.tensor([[3, 3, 1, 0], [2, 2, 9, 9]]),
+        lengths=torch.tensor([4, 2]),
+        finished=torch.tensor([True, False]),
+    ),
+    decisions=DECISIONS,
+    costs=COSTS,
+    roll_in_costs=torch.tensor([0.5, 0.25]),
+    roll_outs=7,
+    seconds={},
+)
+
+
+def scores(*chosen: int) -> torch.Tensor:
+    """Half of the probability on the chosen token of each state, the rest shared evenly."""
+    table = torch.full((len(chosen), 4), 1 / 6)
+    table[torch.arange(len(chosen)), torch.tensor(chosen)] = 1 / 2
+    return table.log()
+
+
+def test_cost_of_listed_and_unlisted_actions() -> None:
+    actions = torch.tensor([3, 0, 0])
+    found = cost_of(DECISIONS, COSTS, actions)
+    assert found.isnan().tolist() == [False, True, False]
+    assert found[[0, 2]].tolist() == [0.5, 0.25]
+    assert cost_of(DECISIONS, FULL, torch.tensor([1, 0, 3])).tolist() == [0.75, 0.0, 1.0]
+    assert cost_of(DECISIONS, FULL, actions).tolist() == [0.5, 0.0, 0.25]
+
+
+def test_a_masked_action_was_not_tried() -> None:
+    decisions = replace(DECISIONS, actions=torch.tensor([[2, 3], [1, 0], [0, 2]]))
+    assert cost_of(decisions, COSTS, torch.tensor([2, 0, 0])).isnan().tolist() == [False, True, False]
+
+
+def test_range_and_ties() -> None:
+    largest, tied = cost_range(DECISIONS, COSTS)
+    assert largest.tolist() == [0.5, 0.0, 0.25]
+    assert tied.tolist() == [False, True, False]
+    largest, tied = cost_range(DECISIONS, FULL)
+    assert largest.tolist() == [0.75, 0.0, 1.0]
+    assert tied.tolist() == [False, True, False]
+
+
+def test_sums_and_ratios_by_hand() -> None:
+    # The model chooses 3 (cost 0.5), 0 (not tried), and 2 (the best).
+    found = search_sums(EXPERIENCE, BATCH, scores(3, 0, 2), EXPERIENCE.roll_in_costs)
+    sums = Sums()
+    sums.add(found)
+    summary = summarise(sums.take())
+    entropy = 0.5 * math.log(2) + 0.5 * math.log(6)
+    assert summary == pytest.approx(
+        {
+            "roll_in_cost": 0.375,
+            "chosen_cost": 0.25,
+            "improvable": 0.5,
+            "advantage_where_improvable": 0.5,
+            "cost_range": 0.25,
+            "tie_rate": 1 / 3,
+            "entropy": entropy,
+            "length_ratio": 6 / 5,
+            "finished": 0.5,
+        },
+        abs=1e-6,
+    )
+
+
+def test_with_full_cost_vectors_every_choice_is_known() -> None:
+    found = search_sums(replace(EXPERIENCE, costs=FULL), BATCH, scores(1, 0, 0), EXPERIENCE.roll_in_costs)
+    sums = Sums()
+    sums.add(found)
+    summary = summarise(sums.take())
+    assert summary["chosen_cost"] == pytest.approx((0.75 + 0 + 0.25) / 3, abs=1e-6)
+    assert summary["improvable"] == pytest.approx(2 / 3, abs=1e-6)
+    assert summary["advantage_where_improvable"] == pytest.approx(0.5)
+
+
+def test_differences_of_rounding_are_no_improvement() -> None:
+    costs = CostVectors(torch.tensor([[0.0, 1e-7], [0.0, 0.0], [1e-7, 0.0]]))
+    found = search_sums(replace(EXPERIENCE, costs=costs), BATCH, scores(3, 1, 0), EXPERIENCE.roll_in_costs)
+    assert int(found["improvable"]) == 0
+    assert int(found["ties"]) == 3
+
+
+def test_ratios_of_training() -> None:
+    summary = summarise(
+        {
+            "loss": 6.0,
+            "updates": 4.0,
+            "cross_entropy": 90.0,
+            "tokens": 60.0,
+            "search": 12.0,
+            "states_learned": 24.0,
+            "gradient_norm": 10.0,
+            "sentences": 30.0,
+            "seconds": 5.0,
+            "roll_outs": 50.0,
+            "seconds_roll_in": 1.0,
+            "seconds_roll_out": 2.5,
+            "seconds_update": 1.5,
+        }
+    )
+    assert summary == {
+        "loss": 1.5,
+        "cross_entropy": 1.5,
+        "search_loss": 0.5,
+        "gradient_norm": 2.5,
+        "sentences_per_second": 6.0,
+        "target_tokens_per_second": 12.0,
+        "roll_outs_per_second": 20.0,
+        "seconds_roll_in": 1.0,
+        "seconds_roll_out": 2.5,
+        "seconds_update": 1.5,
+    }
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    assert summarise({}) == {}
+    assert summarise({"chosen_cost": 0.0, "chosen_known": 0.0, "updates": 2.0, "loss": 1.0}) == {"loss": 0.5}
+
+
+def test_sums_add_up_tensors_and_numbers_until_they_are_taken() -> None:
+    sums = Sums()
+    sums.add({"a": torch.tensor(1.5), "b": 2.0})
+    sums.add({"a": 1.0})
+    again = Sums()
+    again.add(sums.state())
+    for kept in (sums, again):
+        assert kept.take() == {"a": 2.5, "b": 2.0}
+        assert kept.take() == {}
+
+
+def test_adding_does_not_change_what_was_given() -> None:
+    sums, value = Sums(), torch.tensor(1.0)
+    sums.add({"a": value})
+    sums.add({"a": torch.tensor(2.0)})
+    assert float(value) == 1
