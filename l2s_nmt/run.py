@@ -8,6 +8,7 @@ RUN/checkpoints/update-N/  everything a continued run needs
 RUN/metrics.jsonl          one JSON object a line: kind "train", "validation" or "end"
 RUN/translations/SPLIT.txt one translation a line
 RUN/scores/SPLIT.json      BLEU, chrF, TER with their signatures
+RUN/l2s_nmt/               TensorBoard's events, where the recipe names that tracker
 """
 
 from __future__ import annotations

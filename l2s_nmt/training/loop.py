@@ -249,8 +249,9 @@ class Trainer:
         return Counts(tokens=total[0], states=total[1])
 
     def _backward(self, batch: Batch, experience: Experience | None, counts: Counts, sums: Sums) -> None:
-        if not len(batch):  # fewer sentences than parts: take part in the reduction with nothing to add
-            self.accelerator.backward(sum(p.sum() for p in self.wrapped.parameters()) * 0.0)
+        if not len(batch):  # fewer sentences than parts
+            if self.accelerator.num_processes > 1:  # take part in the reduction with nothing to add
+                self.accelerator.backward(sum(p.sum() for p in self.wrapped.parameters()) * 0.0)
             return
         on_cpu = self.accelerator.device.type == "cpu"
         with self.accelerator.autocast(), FastDropout() if on_cpu else nullcontext():

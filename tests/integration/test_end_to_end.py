@@ -416,3 +416,22 @@ def test_the_python_api_does_the_same(baseline: Path, evaluated: str) -> None:
     assert compared.systems[0].bleu.score == pytest.approx(scores["bleu"]["score"], abs=1e-6)
     with pytest.raises(l2s_nmt.UserError, match="not a run directory"):
         l2s_nmt.open_run(baseline.parent)
+
+
+def test_trackers_get_what_the_metrics_get(baseline: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    training = {"max_updates": 4, "log_every": 2, "validate_every": 4, "trackers": ["tensorboard"]}
+    recipe = tiny_recipe(baseline.parent / "corpus", training=training)
+    path = write_recipe(tmp_path / "recipe.yaml", recipe)
+    done(command("train", path, "--output", tmp_path / "run"))
+    written = EventAccumulator(str(tmp_path / "run" / "l2s_nmt"))
+    written.Reload()
+    for tag, kind, key in (("train/loss", "train", "loss"), ("validation/bleu", "validation", "bleu")):
+        expected = [
+            (line["update"], pytest.approx(line[key], rel=1e-5))
+            for line in read_lines(tmp_path / "run" / "metrics.jsonl")
+            if line["kind"] == kind
+        ]
+        assert [(event.step, event.value) for event in written.Scalars(tag)] == expected

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
 def train(algorithm: str, folder: Path, *overrides: str, updates: int) -> Path:
     files = Path(DATA or "") / "eutrans_es_en"
     short = [f"training.{key}={updates}" for key in ("max_updates", "validate_every", "checkpoint_every")]
+    short += ["search.length_limit={factor: 1.0, constant: 5}", "evaluation.max_length=25"]
     output = folder / algorithm
     recipe = RECIPES / f"{algorithm}.yaml"
     done(command("train", recipe, f"data.files={files}", *short, *overrides, "--output", output))
@@ -30,7 +31,8 @@ def train(algorithm: str, folder: Path, *overrides: str, updates: int) -> Path:
 
 def test_the_recipes_of_eutrans_run_end_to_end(tmp_path: Path) -> None:
     smaller = "model.architecture={d_model: 64, feed_forward: 128, encoder_layers: 1, decoder_layers: 1}"
-    baseline = train("teacher_forcing", tmp_path, smaller, "training.log_every=10", updates=60)
+    faster = ("training.warmup_updates=20", "training.learning_rate=0.004", "training.log_every=10")
+    baseline = train("teacher_forcing", tmp_path, smaller, *faster, updates=80)
     losses = [line["loss"] for line in read_lines(baseline / "metrics.jsonl") if line["kind"] == "train"]
     assert losses[-1] < 0.8 * losses[0]
     start = f"model.from_run={baseline}"

@@ -467,7 +467,11 @@ def test_accumulation_changes_nothing(search: Search | None, accumulation: int, 
         if "k_proj.bias" not in name:  # its gradient is zero, and Adam makes steps of the rounding
             torch.testing.assert_close(weights(split.policy)[name], value, rtol=1e-6, atol=1e-7)
     for line, other in zip(whole.lines_of("train"), split.lines_of("train"), strict=True):
-        assert other == pytest.approx(line, rel=1e-5, abs=1e-6)
+        assert other.keys() == line.keys()
+        numbers = [name for name, value in line.items() if isinstance(value, float)]
+        assert [other[name] for name in numbers] == pytest.approx(
+            [line[name] for name in numbers], rel=1e-5, abs=1e-6
+        )
 
 
 def test_gradients_are_clipped(tmp_path: Path) -> None:

@@ -150,12 +150,13 @@ def test_gradient_against_finite_differences(search: Search) -> None:
     experience = searched(search, policy, batch)  # the same at each point: the search has no gradient
     backward(value(BOTH, policy, batch, experience))
     draw = torch.Generator().manual_seed(0)
+    embeddings = [module.weight for module in policy.modules() if isinstance(module, torch.nn.Embedding)]
     for parameter in policy.parameters():
         gradient = parameter.grad
         if gradient is None:
             continue
         direction = torch.randn(parameter.shape, generator=draw, dtype=torch.float64)
-        if parameter is policy.model.get_input_embeddings().weight:
+        if any(parameter is weight for weight in embeddings):
             direction[policy.pad] = 0  # torch.nn.Embedding does not train the row of the padding token
         step = 1e-6
         with torch.no_grad():
