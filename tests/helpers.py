@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -73,13 +74,18 @@ def start(*arguments: str | Path, launcher: Sequence[str] = ()) -> subprocess.Po
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
 def process(*arguments: str | Path, launcher: Sequence[str] = (), stdin: bytes = b"") -> Outcome:
     """Run `python -m l2s_nmt ARGUMENTS` as a process of its own."""
     started = start(*arguments, launcher=launcher)
-    out, err = started.communicate(stdin, timeout=300)
+    try:
+        out, err = started.communicate(stdin, timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(started.pid, signal.SIGKILL)  # with the processes that a launcher started
+        raise
     return Outcome(started.returncode, out.decode(), err.decode())
 
 

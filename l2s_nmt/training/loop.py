@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from l2s_nmt.cpu import FastDropout
 from l2s_nmt.data.batches import Batch
@@ -250,8 +251,8 @@ class Trainer:
 
     def _backward(self, batch: Batch, experience: Experience | None, counts: Counts, sums: Sums) -> None:
         if not len(batch):  # fewer sentences than parts
-            if self.accelerator.num_processes > 1:  # take part in the reduction with nothing to add
-                self.accelerator.backward(sum(p.sum() for p in self.wrapped.parameters()) * 0.0)
+            if self.accelerator.num_processes > 1:
+                self.accelerator.backward(self._nothing())
             return
         on_cpu = self.accelerator.device.type == "cpu"
         with self.accelerator.autocast(), FastDropout() if on_cpu else nullcontext():
@@ -264,6 +265,13 @@ class Trainer:
             sums.add({"states_learned": float(len(experience.decisions))})
             if (self.progress.update + 1) % self.limits.log_every == 0:
                 sums.add(search_sums(experience, batch, scores.detach(), experience.roll_in_costs))
+
+    def _nothing(self) -> Tensor:
+        """A loss of zero; its passes through the model take part in the reduction, for which other processes wait."""
+        word = torch.tensor([[self.policy.eos]], device=self.accelerator.device)
+        first = torch.zeros(1, dtype=torch.long, device=self.accelerator.device)
+        scores: Tensor = self.wrapped(word, torch.ones_like(word, dtype=torch.bool), word, first, first)
+        return scores.sum() * 0.0
 
     def _step(self, sums: Sums) -> None:
         """Let the optimiser make its step, unless the gradient is not finite; such an update does not count in sums."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.architecture import save_model
 from l2s_nmt.cpu import keep_freed_memory
@@ -16,7 +17,8 @@ from l2s_nmt.recipe_file import as_settings
 from l2s_nmt.run import Run, command_line, flatten, open_run
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.checkpoints import Progress, seed_everything
-from l2s_nmt.training.loop import Trainer
+from l2s_nmt.training.loop import Trainer, TrainingData
+from l2s_nmt.training.processes import main_first
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.validate import Validator
 
@@ -35,15 +37,17 @@ def train(recipe: Recipe, output: str | Path) -> Run:
     folder = Path(output)
     accelerator = build.build_accelerator(recipe, str(folder))
     display = Display(accelerator.is_main_process)
-    if accelerator.is_main_process:
-        open_run(folder, recipe, command_line())
-    accelerator.wait_for_everyone()
     run = Run(folder)
-    with accelerator.main_process_first():
+
+    def begin() -> tuple[prepare.Corpus, PreTrainedTokenizerBase, PreTrainedModel, TrainingData]:
+        if accelerator.is_main_process:
+            open_run(folder, recipe, command_line())
         corpus = prepare.read_corpus(recipe, display.say)
         tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
         model = prepare.find_model(recipe, tokenizer)
-        data = prepare.training_data(recipe, corpus, tokenizer, model, display.say)
+        return corpus, tokenizer, model, prepare.training_data(recipe, corpus, tokenizer, model, display.say)
+
+    corpus, tokenizer, model, data = main_first(accelerator, begin)
     evaluation = recipe.evaluation
     Decoding(evaluation.beam, evaluation.length_penalty, evaluation.max_length).configure(model)
     if accelerator.device.type == "cpu":

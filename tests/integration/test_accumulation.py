@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from safetensors.torch import load_file
 from tests.helpers import Outcome, command, done, process, read_lines, tiny_recipe, write_recipe
 
 UPDATES = 6
-LAUNCHER = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0")
+# With --cpu accelerate starts a single process, whatever the number; with --multi_gpu two, on a CPU as well.
+LAUNCHER = (
+    *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+    *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+)
 
 
 def recipe(corpus: Path, algorithm: str, batch_tokens: int) -> dict[str, Any]:
@@ -98,6 +103,7 @@ def test_two_processes_train_as_one_does(
     path, run = whole(algorithm, batch_tokens)
     outcome = launched("train", path, "--output", tmp_path / "run")
     assert outcome.status == 0, outcome.err
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
     assert_same_training(run, tmp_path / "run")
     validations, others = (
         [line["bleu"] for line in read_lines(folder / "metrics.jsonl") if line["kind"] == "validation"]
