@@ -11,6 +11,7 @@ from l2s_nmt.evaluation.runs import (
     decoding_of,
     evaluate_run,
     load_translator,
+    short_names,
     system_of_run,
 )
 from l2s_nmt.evaluation.score import Scores
@@ -55,10 +56,11 @@ def compare(
 ) -> comparing.Comparison:
     """Runs on the same sentences, the first being the baseline."""
     test_set = common_test_set(runs, splits)
+    names = short_names([run.path for run in runs])
     systems = []
     for run in runs:
         decoding = decoding_of(run.read_recipe(), beam=beam)
         for split in splits:
             evaluate_run(run, split, decoding)
-        systems.append(system_of_run(run, splits, decoding, run.name))
+        systems.append(system_of_run(run, splits, decoding, names[run.path]))
     return comparing.compare(systems, test_set.sources, test_set.references, splits=list(splits))

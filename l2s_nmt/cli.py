@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -56,6 +56,11 @@ def _finite(value: float | None) -> float | None:
 PenaltyOption = Annotated[
     float | None,
     typer.Option("--length-penalty", help="Default the recipe's.", show_default=False, callback=_finite),
+]
+
+WeightsOption = Annotated[
+    Literal["best", "last", "average"],
+    typer.Option("--weights", help="The best by validation BLEU, the last, or the average of the weights."),
 ]
 
 
@@ -120,8 +125,9 @@ def translate(
     ] = None,
     beam: BeamOption = None,
     length_penalty: PenaltyOption = None,
+    weights: WeightsOption = "best",
 ) -> None:
-    """Translate sentences with the best weights of a run."""
+    """Translate sentences with a run."""
     from l2s_nmt.evaluation.runs import decoding_of, load_translator
     from l2s_nmt.files import write_text
     from l2s_nmt.run import Run
@@ -129,7 +135,7 @@ def translate(
     trained = Run(run)
     decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
     sentences = _read_lines(source)
-    translator = load_translator(trained, decoding)
+    translator = load_translator(trained, decoding, weights)
     with _progress("translating", len(sentences)) as advance:
         translations = translator(sentences, origin=str(source or "standard input"), done=advance)
     text = "".join(f"{line}\n" for line in translations)
@@ -146,6 +152,7 @@ def evaluate(
     split: SplitOption = None,
     beam: BeamOption = None,
     length_penalty: PenaltyOption = None,
+    weights: WeightsOption = "best",
 ) -> None:
     """Translate splits of the run's corpus and score them: BLEU, chrF and TER, with sacrebleu's signatures."""
     from l2s_nmt.evaluation.runs import decoding_of
@@ -154,17 +161,19 @@ def evaluate(
     trained = Run(run)
     decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
     for name in split or ["test"]:
-        _evaluate(trained, name, decoding)
+        _evaluate(trained, name, decoding, weights)
 
 
-def _evaluate(run: Run, split: str, decoding: Decoding) -> None:
+def _evaluate(
+    run: Run, split: str, decoding: Decoding, weights: Literal["best", "last", "average"] = "best"
+) -> None:
     from l2s_nmt.evaluation.runs import evaluate_run
 
     def show(done: int, total: int) -> None:
         advance.at(done, total)
 
     with _progress(f"{run.name}: {split}", None) as advance:
-        scores, reused = evaluate_run(run, split, decoding, show)
+        scores, reused = evaluate_run(run, split, decoding, show, weights)
     bleu = scores.bleu
     typer.echo(
         f"{run.path}, {split}, {scores.sentences} sentences, beam {decoding.beam}"
@@ -206,7 +215,13 @@ def compare(
     """Compare systems on the same sentences, with intervals and significance against the first."""
     from l2s_nmt.evaluation import compare as comparing
     from l2s_nmt.evaluation.report import render_terminal, write_comparison
-    from l2s_nmt.evaluation.runs import common_test_set, decoding_of, read_translations, system_of_run
+    from l2s_nmt.evaluation.runs import (
+        common_test_set,
+        decoding_of,
+        read_translations,
+        short_names,
+        system_of_run,
+    )
     from l2s_nmt.run import Run
 
     splits = split or ["test"]
@@ -215,7 +230,7 @@ def compare(
         path: decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
         for path, run in runs.items()
     }
-    names = _names(systems)
+    names = short_names(systems)
     files = {path: read_translations(_existing(path)) for path in systems if path not in runs}
     if runs and sources is None and references is None:
         test_set = common_test_set(list(runs.values()), splits)
@@ -245,19 +260,6 @@ def compare(
     for metric, signature in compared.signatures.items():
         typer.echo(f"{metric}: {signature}")
     typer.echo(f"report: {output / 'comparison.html'}")
-
-
-def _names(paths: list[Path]) -> dict[Path, str]:
-    """The shortest ends of the paths that tell them apart."""
-    parts = {path: path.resolve().parts for path in paths}
-    if len(set(parts.values())) < len(paths):
-        from l2s_nmt.errors import UserError
-
-        raise UserError("compare: the same system is given twice")
-    depth = 1
-    while len({p[-depth:] for p in parts.values()}) < len(parts):
-        depth += 1
-    return {path: "/".join(p[-depth:]) for path, p in parts.items()}
 
 
 @contextmanager

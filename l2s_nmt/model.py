@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 Choose = Callable[[Tensor, int, Tensor], Tensor]
@@ -154,10 +154,43 @@ class Policy(nn.Module):
         return self.mask_scores(scores), DecoderState(self, memory, cache)
 
     @torch.no_grad()
+    def beam_search(self, memory: Memory, limits: Tensor, beam: int) -> tuple[Tensor, Tensor]:
+        """The best hypothesis of beam search for each sentence; arguments and results as of ``roll``."""
+        longest = int(limits.max())
+        written = self.model.generate(
+            encoder_outputs=BaseModelOutput(last_hidden_state=memory.hidden),
+            attention_mask=memory.mask.long(),
+            generation_config=self._generation(beam, longest),
+        )[:, 1:]
+        tokens = torch.nn.functional.pad(written, (0, longest - written.shape[1]), value=self.pad)
+        places = torch.arange(longest, device=tokens.device)
+        ends = torch.where(tokens == self.eos, places, longest - 1).amin(1) + 1
+        lengths = torch.minimum(ends, limits)
+        longest = int(lengths.max())
+        return tokens[:, :longest].masked_fill(places[:longest] >= lengths[:, None], self.pad), lengths
+
+    def _generation(self, beam: int, longest: int) -> GenerationConfig:
+        return GenerationConfig(
+            num_beams=beam,
+            do_sample=False,
+            max_new_tokens=longest,
+            bad_words_ids=[[self.pad]],
+            pad_token_id=self.pad,
+            eos_token_id=self.eos,
+            decoder_start_token_id=self.start,
+        )
+
+    @torch.no_grad()
     def continue_branches(
-        self, trunk: DecoderState, sentence: Tensor, position: Tensor, action: Tensor, limits: Tensor
+        self,
+        trunk: DecoderState,
+        sentence: Tensor,
+        position: Tensor,
+        action: Tensor,
+        limits: Tensor,
+        choose: Choose | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Finish branches greedily: take ``action`` after ``position`` tokens of the trunk, then decode.
+        """Finish branches: take ``action`` after ``position`` tokens of the trunk, then decode.
 
         All branches that have begun are at the same position at the same time, so that any model with a plain
         cache serves: a branch joins the batch when its position comes, with the trunk's cache up to there.
@@ -167,7 +200,9 @@ class Policy(nn.Module):
             sentence: (M,) row of the trunk.
             position: (M,) number of tokens before the action.
             action: (M,) the token tried.
-            limits: (B,) most tokens of each sentence, EOS included.
+            limits: (M,) most tokens of each branch, those before the action and EOS included.
+            choose: picks the next token from the scores, the position it will have, and the branches (R,); None: the
+                most probable one.
 
         Returns:
             tokens (M, L) written from the action on, padded, and their lengths (M,), EOS included.
@@ -190,7 +225,7 @@ class Policy(nn.Module):
             offset = step - position[branch]
             written[branch, offset] = last
             lengths[branch] = offset + 1
-            keep = ((last != self.eos) & (limits[sentence[branch]] > step + 1)).nonzero().squeeze(1)
+            keep = ((last != self.eos) & (limits[branch] > step + 1)).nonzero().squeeze(1)
             if len(keep) < len(branch):
                 branch, last = branch[keep], last[keep]
                 if not len(branch):
@@ -198,7 +233,8 @@ class Policy(nn.Module):
                 assert state is not None
                 state = state.select(keep)
             assert state is not None
-            last = state.advance(last).argmax(-1)
+            scores = state.advance(last)
+            last = scores.argmax(-1) if choose is None else choose(scores, step + 1, branch)
         longest = int(lengths.max()) if count else 0
         return written[:, :longest], lengths
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from l2s_nmt.search.algorithms import ALGORITHMS
-
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Dropout = Annotated[float, Field(ge=0, lt=1)]
-Language = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_-]+$")]
+from l2s_nmt.recipe_checks import refuse_without_targets
+from l2s_nmt.recipe_search import Search
+from l2s_nmt.recipe_types import (
+    STRICT,
+    Count,
+    Dropout,
+    Language,
+    Natural,
+    NonNegative,
+    Positive,
+    Probability,
+    Seed,
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -29,7 +30,9 @@ class Embedded:
     valid: Count = 500
     test: Count = 1_000
     references: Annotated[int, Field(ge=1, le=8)] = 1
-    """References of each valid and test sentence; train has one."""
+    """References of each valid and test sentence."""
+    train_references: Annotated[int, Field(ge=1, le=8)] = 1
+    """References of each training sentence."""
     seed: Seed = 1
 
 
@@ -40,7 +43,7 @@ class Filters:
     max_tokens: Count = 128
     """Longest training sentence in tokens, on either side."""
     max_ratio: Annotated[float, Field(ge=1)] = 6.0
-    """Largest ratio between the numbers of words of the two sides."""
+    """Largest ratio between the numbers of words of the two sides; not of sources alone."""
     duplicates: Literal["keep", "drop"] = "keep"
     """Pairs that occur again, word for word."""
 
@@ -59,6 +62,8 @@ class Data:
     """Its configuration, where it has several."""
     embedded: Embedded | None = None
     """The generated corpus."""
+    train_targets: Literal["required", "none"] = "required"
+    """None: training reads source sentences alone, for learning from a loss that needs no reference."""
     filters: Filters = Filters()
 
     @model_validator(mode="after")
@@ -123,132 +128,11 @@ class Model:
 
 
 @dataclass(frozen=True, config=STRICT)
-class RollIn:
-    """Which policy writes the prefixes on which the model learns."""
-
-    policy: Literal["reference", "learned"] = "reference"
-    decoding: Literal["greedy", "sample"] = "greedy"
-    """How the learned policy chooses its tokens."""
-    temperature: Positive = 1.0
-    """Of sampling."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class Decisions:
-    """At which states of the roll-in the search looks, and which next tokens it tries there."""
-
-    states: Literal["all", "uniform"] = "all"
-    per_sentence: Count = 3
-    """Number of states drawn from each sentence, when uniform."""
-    candidates: Literal["full", "top_k"] = "full"
-    """The whole vocabulary (closed-form references), or the k most probable tokens, the reference's and EOS."""
-    k: Count = 4
-
-
-@dataclass(frozen=True, config=STRICT)
-class RollOut:
-    """Which policy finishes the sentence after each candidate."""
-
-    policy: Literal["none", "reference", "learned", "mixed"] = "none"
-    reference: Literal["edit_distance", "suffix"] = "suffix"
-    """The reference policy: the exact dynamic oracle of the edit distance, or the best suffix under the cost."""
-    p_reference: Probability = 0.5
-    """Probability of the reference in a mixture, drawn once per sentence."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class Cost:
-    """The loss of a finished sentence."""
-
-    name: Literal["bleu", "edit_distance"] = "bleu"
-    smoothing: Literal["exp", "add_k", "floor"] = "add_k"
-    """Of sentence BLEU."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class Loss:
-    """The cost-sensitive loss, and the cross-entropy mixed with it."""
-
-    name: Literal["expected_cost", "kl", "target_learning"] = "expected_cost"
-    alpha: Positive = 10.0
-    """Sharpness of softmax(-alpha * cost) in kl."""
-    weight: NonNegative = 0.0
-    """Weight of the cost-sensitive loss."""
-    cross_entropy: NonNegative = 1.0
-    """Weight of the cross-entropy on the reference."""
-
-    @model_validator(mode="after")
-    def _something(self) -> Loss:
-        if self.weight == 0 and self.cross_entropy == 0:
-            raise ValueError("weight and cross_entropy are both 0: there is nothing to learn from")
-        return self
-
-
-@dataclass(frozen=True, config=STRICT)
-class LengthLimit:
-    """Roll-ins and roll-outs end after factor * source tokens + constant tokens."""
-
-    factor: Positive = 1.5
-    constant: Natural = 10
-
-
-@dataclass(frozen=True, config=STRICT)
-class Search:
-    """Learning to search; ``algorithm`` names a row that fills in the rest, and each key can be set on top."""
-
-    algorithm: Literal[tuple(ALGORITHMS)] = "teacher_forcing"  # type: ignore[valid-type]
-    roll_in: RollIn = RollIn()
-    decisions: Decisions = Decisions()
-    roll_out: RollOut = RollOut()
-    cost: Cost = Cost()
-    loss: Loss = Loss()
-    length_limit: LengthLimit = LengthLimit()
-
-    @model_validator(mode="after")
-    def _compatible(self) -> Search:
-        _check_compatible(self)
-        return self
-
-
-def _check_compatible(search: Search) -> None:
-    """Refuse parts that cannot work together, with the reason and what would."""
-    roll_out, cost, decisions, loss = search.roll_out, search.cost, search.decisions, search.loss
-    if roll_out.policy == "none":
-        if loss.weight > 0:
-            raise ValueError(
-                "roll_out.policy none gives no costs, so loss.weight must be 0; "
-                "use roll_out.policy reference, learned or mixed to search"
-            )
-        return
-    if loss.weight == 0:
-        raise ValueError("loss.weight is 0, so the roll-outs would go unused; set roll_out.policy none")
-    if roll_out.policy in ("learned", "mixed") and decisions.candidates == "full":
-        raise ValueError(
-            f"roll_out.policy {roll_out.policy} cannot finish a sentence for every token of the vocabulary; "
-            "set decisions.candidates top_k, or roll_out.policy reference"
-        )
-    if roll_out.policy == "learned":
-        return
-    if roll_out.reference == "edit_distance":
-        if cost.name != "edit_distance":
-            raise ValueError(
-                f"the edit_distance reference does not answer for cost {cost.name}; "
-                "set cost.name edit_distance, or roll_out.reference suffix"
-            )
-        if roll_out.policy == "mixed":
-            raise ValueError("a mixed roll-out compares finished sentences: set roll_out.reference suffix")
-        if decisions.candidates != "full" or decisions.states != "all":
-            raise ValueError(
-                "the edit_distance reference answers at every state for the whole vocabulary at no extra cost; "
-                "set decisions.states all and decisions.candidates full"
-            )
-
-
-@dataclass(frozen=True, config=STRICT)
 class Averaging:
     """Average of the weights, validated and saved as ``best`` in place of the raw ones."""
 
-    kind: Literal["none", "ema", "last"] = "none"
+    kind: Literal["none", "ema", "mean", "last"] = "none"
+    """Of all updates, the recent ones counting most; of all alike; or of the last validations."""
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """Of the exponential moving average."""
     last: Count = 5
@@ -279,6 +163,8 @@ class Training:
     max_epochs: Count | None = None
     max_minutes: Positive | None = None
     """Time in the loop, validation included; over all sittings of an interrupted run."""
+    max_roll_outs: Count | None = None
+    """Branches finished by a roll-out policy."""
     validate_every: Count = 500
     """Updates between two validations."""
     checkpoint_every: Count = 500
@@ -291,9 +177,15 @@ class Training:
 
     @model_validator(mode="after")
     def _ends(self) -> Training:
-        limits = (self.max_updates, self.max_epochs, self.max_minutes, self.patience)
+        limits = (
+            self.max_updates,
+            self.max_epochs,
+            self.max_minutes,
+            self.max_roll_outs,
+            self.patience,
+        )
         if all(limit is None for limit in limits):
-            raise ValueError("give a limit: max_updates, max_epochs, max_minutes or patience")
+            raise ValueError("give a limit: max_updates, max_epochs, max_minutes, max_roll_outs or patience")
         falls = self.schedule in ("linear", "cosine")
         if falls and self.max_updates is None and self.max_minutes is None:
             raise ValueError(
@@ -323,3 +215,18 @@ class Recipe:
     search: Search = Search()
     training: Training = Field(default_factory=lambda: Training(max_epochs=10))
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if self.data.train_targets == "none":
+            refuse_without_targets(self.search)
+        training = self.training
+        others = (training.max_updates, training.max_epochs, training.max_minutes, training.patience)
+        nothing = self.search.roll_out.policy == "none" or (
+            self.search.roll_out.policy == "reference" and self.search.decisions.candidates == "full"
+        )
+        if training.max_roll_outs and nothing and all(limit is None for limit in others):
+            raise ValueError(
+                "training.max_roll_outs is the only limit, but nothing is rolled out; set training.max_updates"
+            )
+        return self

@@ -21,10 +21,13 @@ from pydantic import RootModel, TypeAdapter, ValidationError
 from l2s_nmt.errors import UserError
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.search.algorithms import ALGORITHMS
+from l2s_nmt.search.losses.table import LOSSES
 
 Settings = dict[str, Any]
 KeyPath = tuple[str, ...]
 
+USUAL_ALPHA = 10.0
+"""Scale of the costs where a recipe gives none."""
 _ADAPTER = TypeAdapter(Recipe)
 _DUMP = RootModel[Recipe]
 _UNREADABLE = (yaml.YAMLError, ValueError, TypeError, RecursionError)
@@ -208,7 +211,16 @@ def _with_algorithm(given: Settings) -> Settings:
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         return given
     row: Settings = {"search": {"algorithm": algorithm, **ALGORITHMS[algorithm].settings}}
-    return merge(row, given)
+    return _with_alpha(merge(row, given))
+
+
+def _with_alpha(settings: Settings) -> Settings:
+    """Fill in the scale of the costs where the loss has one."""
+    loss = settings["search"].get("loss") or {}
+    row = LOSSES.get(str(loss.get("name"))) if isinstance(loss, dict) else None
+    if row is None or not row.uses_alpha:
+        return settings
+    return merge({"search": {"loss": {"alpha": USUAL_ALPHA}}}, settings)
 
 
 def _refuse_unused(recipe: Recipe, given: Settings, name: str) -> None:

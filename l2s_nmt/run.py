@@ -4,6 +4,8 @@ RUN/recipe.yaml            the resolved recipe
 RUN/environment.json       versions, hardware, git commit, seed, command
 RUN/tokenizer/             the tokenizer trained for the run (the plain Hugging Face folder)
 RUN/best/, RUN/last/       weights in safetensors, configuration, tokenizer: load with AutoModelForSeq2SeqLM
+RUN/average/               the same, of the average of the weights at the end, where the recipe averages
+RUN/aggregated/            what DAgger has labelled so far
 RUN/checkpoints/update-N/  everything a continued run needs
 RUN/metrics.jsonl          one JSON object a line: kind "train", "validation" or "end"
 RUN/translations/SPLIT.txt one translation a line
@@ -25,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 import psutil
 import torch
@@ -35,6 +37,8 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.files import aside, recover_folder, write_json, write_text
 from l2s_nmt.recipe import Data, Recipe
 from l2s_nmt.recipe_file import as_settings, dump_recipe, read_recipe
+
+WeightsName = Literal["best", "last", "average"]
 
 PACKAGES = (
     "accelerate",
@@ -69,15 +73,9 @@ class Run:
         """What was measured while training."""
         return self.path / "metrics.jsonl"
 
-    @property
-    def best(self) -> Path:
-        """The weights with the best validation BLEU, as a Hugging Face folder."""
-        return self.path / "best"
-
-    @property
-    def last(self) -> Path:
-        """The last weights, as a Hugging Face folder."""
-        return self.path / "last"
+    def folder_of(self, weights: WeightsName) -> Path:
+        """Where such weights lie, as a Hugging Face folder."""
+        return self.path / weights
 
     @property
     def tokenizer(self) -> Path:
@@ -107,17 +105,23 @@ class Run:
             raise UserError(f"{self.path}: not a run directory (it has no recipe.yaml)")
         return read_recipe(self.recipe_path)
 
-    def weights(self) -> Path:
-        """The folder of the best weights.
+    def weights(self, name: WeightsName = "best") -> Path:
+        """The folder of the weights: the best by validation BLEU, the last, or their average.
 
         Raises:
             UserError: the run has none yet.
         """
         self.read_recipe()
-        for folder in (self.best, aside(self.best)):  # nothing is moved: training may be about to do it
+        place = self.folder_of(name)
+        for folder in (place, aside(place)):  # nothing is moved: training may be about to do it
             if (folder / "config.json").is_file():
                 return folder
-        raise UserError(f"{self.path}: no weights yet (no best/); let its training reach a validation first")
+        until = {
+            "best": "let its training reach a validation first",
+            "last": "they are written when its training ends",
+            "average": "they are written when its training ends, if training.averaging.kind is not none",
+        }
+        raise UserError(f"{self.path}: no weights yet (no {name}/); {until[name]}")
 
 
 def _tagged(split: str, tag: str | None) -> str:
@@ -142,8 +146,8 @@ def open_run(path: Path, recipe: Recipe, command: list[str]) -> Run:
         write_text(run.recipe_path, dump_recipe(recipe))
     else:
         _same_recipe(run, recipe)
-    for folder in (run.best, run.last):
-        recover_folder(folder)
+    for name in get_args(WeightsName):
+        recover_folder(run.folder_of(name))
     return run
 
 
@@ -258,7 +262,9 @@ def corpus_place(data: Data) -> Place:
     """Where a recipe's corpus lives."""
     own = data.embedded
     embedded = (
-        None if own is None else EmbeddedCorpus(own.train, own.valid, own.test, own.references, own.seed)
+        None
+        if own is None
+        else EmbeddedCorpus(own.train, own.valid, own.test, own.references, own.seed, own.train_references)
     )
     return Place(
         files=data.files,

@@ -46,6 +46,7 @@ _BART_LIKE = {
 
 
 @cache
+@torch.enable_grad()
 def shared_policy(family: str = "marian") -> Policy:
     """A policy for all tests that leave it as it is, in evaluation mode; in double precision: rounding decides nothing.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
@@ -20,16 +22,23 @@ _POOL = 100  # batches that are sorted by length together
 
 @dataclass(frozen=True)
 class Batch:
-    """B sentence pairs of one batch, padded on the right."""
+    """B sentence pairs of one batch, padded on the right.
+
+    Of sources without references, the target is EOS alone and `reference_lengths` is 0.
+    """
 
     source: Tensor
     """(B, S) long: source tokens with EOS, padded with pad."""
     source_mask: Tensor
     """(B, S) bool: True where `source` is a token and not padding."""
     target: Tensor
-    """(B, R) long: tokens of the first reference with EOS, padded with pad."""
+    """(B, T) long: tokens of the first reference with EOS, padded with pad."""
     target_lengths: Tensor
     """(B,) long: tokens of each target, EOS included."""
+    references: Tensor
+    """(B, M, R) long: tokens of all references with EOS, padded with pad; M >= 1, R >= T. The first is `target`."""
+    reference_lengths: Tensor
+    """(B, M) long: tokens of each reference, EOS included; 0 where a sentence has fewer than M."""
     rows: Tensor
     """(B,) long: row of each pair in the encoded dataset."""
 
@@ -54,24 +63,34 @@ class Batch:
 
 
 def collate(
-    source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], rows: Rows, pad: int
+    source_ids: Sequence[Sequence[int]],
+    target_ids: Sequence[Sequence[int]],
+    rows: Rows,
+    pad: int,
+    reference_ids: Sequence[Sequence[Sequence[int]]] | None = None,
 ) -> Batch:
-    """Pad ids (ragged) to a batch; `rows` (B,) are their rows in the encoded dataset."""
-    source, source_lengths = _padded(source_ids, pad)
-    target, target_lengths = _padded(target_ids, pad)
-    return Batch(
-        source=source,
-        source_mask=torch.arange(source.shape[1]) < source_lengths[:, None],
-        target=target,
-        target_lengths=target_lengths,
-        rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
-    )
+    """Pad ids (ragged) to a batch.
+
+    Args:
+        source_ids: of each of B sentences, EOS included.
+        target_ids: of the first reference of each sentence; EOS alone where it has none.
+        rows: (B,) rows of the sentences in the encoded dataset.
+        pad: id of padding.
+        reference_ids: of all references of each sentence, the first of them its target; None: of each the
+            target alone.
+    """
+    references = None if reference_ids is None else _References.of(reference_ids)
+    return _batch(_Ragged.of(source_ids), _Ragged.of(target_ids), references, rows, pad)
 
 
 def load_batch(dataset: Dataset, rows: Rows, pad: int) -> Batch:
     """Read rows (B,) of a dataset from `encode_split` as a batch."""
-    columns = dataset.select_columns(["source_ids", "target_ids"])[rows]
-    return collate(columns["source_ids"], columns["target_ids"], rows, pad)
+    names = ["source_ids", "target_ids", "reference_ids"]
+    table = dataset.select_columns(names).with_format("arrow")[rows]
+    source, target = (_Ragged.of_arrow(table[name].combine_chunks()) for name in names[:2])
+    nested = table["reference_ids"].combine_chunks()
+    references = _References(_Ragged.of_arrow(nested.flatten()), _list_lengths(nested))
+    return _batch(source, target, references, rows, pad)
 
 
 def lengths_of(dataset: Dataset) -> tuple[Rows, Rows]:
@@ -168,10 +187,73 @@ def split_batch(indices: Rows, lengths: Rows, parts: int) -> list[Rows]:
     return [dealt[part == number] for number in range(parts)]
 
 
-def _padded(sequences: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-    padded = np.full((len(sequences), int(lengths.max(initial=0))), pad, dtype=np.int64)
-    if len(sequences):
-        inside = np.arange(padded.shape[1]) < lengths[:, None]
-        padded[inside] = np.concatenate([np.asarray(s) for s in sequences])
-    return torch.from_numpy(padded), torch.from_numpy(lengths)
+@dataclass(frozen=True)
+class _Ragged:
+    """Sequences laid end to end."""
+
+    values: Rows
+    lengths: Rows
+
+    @staticmethod
+    def of(sequences: Sequence[Sequence[int]]) -> _Ragged:
+        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+        return _Ragged(np.fromiter(chain.from_iterable(sequences), np.int64, int(lengths.sum())), lengths)
+
+    @staticmethod
+    def of_arrow(array: Any) -> _Ragged:
+        """From an array of lists."""
+        return _Ragged(array.flatten().to_numpy().astype(np.int64), _list_lengths(array))
+
+
+@dataclass(frozen=True)
+class _References:
+    """References of sentences laid end to end."""
+
+    ids: _Ragged
+    counts: Rows  # of each sentence
+
+    @staticmethod
+    def of(references: Sequence[Sequence[Sequence[int]]]) -> _References:
+        counts = np.fromiter(map(len, references), dtype=np.int64, count=len(references))
+        return _References(_Ragged.of(list(chain.from_iterable(references))), counts)
+
+
+def _list_lengths(array: Any) -> Rows:
+    lengths: Rows = pc.list_value_length(array).to_numpy().astype(np.int64)
+    return lengths
+
+
+def _batch(source: _Ragged, target: _Ragged, references: _References | None, rows: Rows, pad: int) -> Batch:
+    source_tokens = _padded(source.values, source.lengths, pad)
+    target_tokens = _padded(target.values, target.lengths, pad)
+    target_lengths = torch.from_numpy(target.lengths)
+    if references is None or bool((references.counts == 1).all()):
+        all_tokens, all_lengths = target_tokens[:, None], target_lengths[:, None]
+    else:
+        lengths = _reference_lengths(references)
+        all_tokens = _padded(references.ids.values, lengths, pad, width=target_tokens.shape[1])
+        all_lengths = torch.from_numpy(lengths)
+    return Batch(
+        source=source_tokens,
+        source_mask=torch.arange(source_tokens.shape[1]) < torch.from_numpy(source.lengths)[:, None],
+        target=target_tokens,
+        target_lengths=target_lengths,
+        references=all_tokens,
+        reference_lengths=all_lengths,
+        rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
+    )
+
+
+def _reference_lengths(references: _References) -> Rows:
+    """(B, M) lengths, 0 where a sentence has fewer than M references; M >= 1."""
+    counts = references.counts
+    lengths = np.zeros((len(counts), int(counts.max(initial=1))), dtype=np.int64)
+    lengths[np.arange(lengths.shape[1]) < counts[:, None]] = references.ids.lengths
+    return lengths
+
+
+def _padded(values: Rows, lengths: Rows, pad: int, width: int = 0) -> Tensor:
+    """(*lengths.shape, W) with the values in order; W is the greatest length, and at least `width`."""
+    padded = np.full((*lengths.shape, int(lengths.max(initial=width))), pad, dtype=np.int64)
+    padded[np.arange(padded.shape[-1]) < lengths[..., None]] = values
+    return torch.from_numpy(padded)

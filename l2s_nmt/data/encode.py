@@ -27,8 +27,8 @@ from l2s_nmt.files import whole_folder
 SCHEMA = pa.schema(
     {
         "source_ids": pa.list_(pa.int32()),
-        "target_ids": pa.list_(pa.int32()),  # of the first reference
-        "reference_ids": pa.list_(pa.list_(pa.int32())),  # of all references
+        "target_ids": pa.list_(pa.int32()),  # of the first reference; EOS alone where there is none
+        "reference_ids": pa.list_(pa.list_(pa.int32())),  # of all references; empty where there is none
         "source_length": pa.int32(),  # tokens, EOS included
         "target_length": pa.int32(),
         "row": pa.int64(),  # in the dataset that was encoded
@@ -53,12 +53,14 @@ class EncodingReport:
     source_tokens: int
     """Sum over the pairs that were kept."""
     target_tokens: int
+    """Likewise; 0 where there are no references."""
 
     def __str__(self) -> str:
-        text = (
-            f"{self.kept:,} sentence pairs, {self.source_tokens / self.kept:.1f} source and "
-            f"{self.target_tokens / self.kept:.1f} target tokens each"
-        )
+        source, target = self.source_tokens / self.kept, self.target_tokens / self.kept
+        if self.target_tokens:
+            text = f"{self.kept:,} sentence pairs, {source:.1f} source and {target:.1f} target tokens each"
+        else:
+            text = f"{self.kept:,} source sentences, {source:.1f} tokens each"
         if self.kept < self.total:
             text += f"; dropped {self.long_source:,} long sources and {self.long_target:,} long targets"
         return text
@@ -142,8 +144,8 @@ def _write(
                 else:
                     raise _refusal(record, too_long, limits, dataset, origin)
             counts["kept"] += len(kept)
-            for side in ("source", "target"):
-                counts[f"{side}_tokens"] += sum(record[f"{side}_length"] for record in kept)
+            counts["source_tokens"] += sum(record["source_length"] for record in kept)
+            counts["target_tokens"] += sum(r["target_length"] for r in kept if r["reference_ids"])
             if kept:
                 writer.write_batch(pa.RecordBatch.from_pylist(kept, schema=SCHEMA))
     if not counts["kept"]:
@@ -159,17 +161,19 @@ def _encoded_chunks(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Ite
     row = 0
     for chunk in dataset.select_columns(["source", "references"]).iter(_CHUNK):
         sources = encode_sources(tokenizer, chunk["source"])
-        flat = iter(encode_targets(tokenizer, [text for texts in chunk["references"] for text in texts]))
+        texts = [text for references in chunk["references"] for text in references]
+        flat = iter(encode_targets(tokenizer, texts) if texts else [])  # no tokenizer takes an empty list
         records = []
-        for source_ids, texts in zip(sources, chunk["references"], strict=True):
-            reference_ids = [next(flat) for _ in texts]
+        for source_ids, references in zip(sources, chunk["references"], strict=True):
+            reference_ids = [next(flat) for _ in references]
+            target_ids = reference_ids[0] if reference_ids else [tokenizer.eos_token_id]
             records.append(
                 {
                     "source_ids": source_ids,
-                    "target_ids": reference_ids[0],
+                    "target_ids": target_ids,
                     "reference_ids": reference_ids,
                     "source_length": len(source_ids),
-                    "target_length": len(reference_ids[0]),
+                    "target_length": len(target_ids),
                     "row": row,
                 }
             )

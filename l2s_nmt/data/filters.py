@@ -32,13 +32,14 @@ class FilterReport:
     """One side has too many times the words of the other."""
     duplicate: int
     """Source and first reference occurred before."""
+    sources_alone: bool = False
+    """There were no references, so the filters looked at the sources."""
 
     def __str__(self) -> str:
         reasons = {name: getattr(self, name) for name in ("empty", "long", "unequal", "duplicate")}
         dropped = ", ".join(f"{count:,} {name}" for name, count in reasons.items() if count)
-        return f"kept {self.kept:,} of {self.total:,} sentence pairs" + (
-            f"; dropped {dropped}" if dropped else ""
-        )
+        unit = "source sentences" if self.sources_alone else "sentence pairs"
+        return f"kept {self.kept:,} of {self.total:,} {unit}" + (f"; dropped {dropped}" if dropped else "")
 
 
 def apply_filters(
@@ -51,7 +52,8 @@ def apply_filters(
     """Drop pairs with an empty side, and those that fail the given filters. Meant for the training split
     only.
 
-    The order of what is kept does not change, and neither does its column `line`.
+    The order of what is kept does not change, and neither does its column `line`. A source without references
+    counts as a pair that has this side alone.
 
     Args:
         dataset: as `load_split` returns it.
@@ -65,10 +67,13 @@ def apply_filters(
     seen: set[bytes] = set()
     counts: Counter[str] = Counter()
     kept = []
+    sources_alone = True
     for row, (source, reference) in enumerate(_pairs(dataset)):
+        sources_alone = sources_alone and reference is None
         reason = _why_dropped(source, reference, max_words, max_ratio)
         if reason is None and drop_duplicates:
-            key = hashlib.blake2b(f"{len(source)} {source}{reference}".encode(), digest_size=16).digest()
+            text = f"{len(source)} {source}{reference or ''}"
+            key = hashlib.blake2b(text.encode(), digest_size=16).digest()
             reason = "duplicate" if key in seen else None
             seen.add(key)
         if reason is None:
@@ -82,20 +87,25 @@ def apply_filters(
         long=counts["long"],
         unequal=counts["unequal"],
         duplicate=counts["duplicate"],
+        sources_alone=sources_alone,
     )
     if not kept:
         raise UserError(f"the filters leave no training data: {report}; loosen them or check the corpus")
     return (dataset if report.kept == report.total else dataset.select(kept)), report
 
 
-def _pairs(dataset: Dataset) -> Iterator[tuple[str, str]]:
+def _pairs(dataset: Dataset) -> Iterator[tuple[str, str | None]]:
+    """Source and first reference, if it has one."""
     for chunk in dataset.select_columns(["source", "references"]).iter(_CHUNK):
         for source, references in zip(chunk["source"], chunk["references"], strict=True):
-            yield source, references[0]
+            yield source, references[0] if references else None
 
 
-def _why_dropped(source: str, reference: str, max_words: int | None, max_ratio: float | None) -> str | None:
-    fewer, more = sorted((len(source.split()), len(reference.split())))
+def _why_dropped(
+    source: str, reference: str | None, max_words: int | None, max_ratio: float | None
+) -> str | None:
+    sides = [len(side.split()) for side in (source, reference) if side is not None]
+    fewer, more = min(sides), max(sides)
     if fewer == 0:
         return "empty"
     if max_words is not None and more > max_words:

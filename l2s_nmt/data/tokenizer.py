@@ -155,6 +155,16 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> 
     return [re.sub(r"[\r\n]+", " ", text) for text in texts]
 
 
+def decode_sources(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> list[str]:
+    """Text of each sequence of source ids (ragged), without special tokens."""
+    if not getattr(tokenizer, "separate_vocabs", False):
+        return decode(tokenizer, ids)
+    pieces = {index: piece for piece, index in tokenizer.get_src_vocab().items()}
+    special = set(tokenizer.all_special_ids)
+    words = [[pieces[index] for index in sequence if index not in special] for sequence in ids]
+    return [tokenizer.spm_source.decode(sequence) for sequence in words]
+
+
 def _sample(sentences: Iterable[str], seed: int) -> list[str]:
     """At most `_SAMPLE` sentences, each equally likely; SentencePiece's own sample has a fixed seed."""
     generator = random.Random(seed)

@@ -20,7 +20,7 @@ from l2s_nmt.evaluation.score import Scores, read_scores, score, write_scores
 from l2s_nmt.evaluation.translate import Decoding, Translator
 from l2s_nmt.files import write_text
 from l2s_nmt.recipe import Recipe
-from l2s_nmt.run import Run, corpus_place, read_metrics
+from l2s_nmt.run import Run, WeightsName, corpus_place, read_metrics
 
 
 @dataclass(frozen=True)
@@ -58,27 +58,30 @@ def decoding_of(recipe: Recipe, *, beam: int | None = None, length_penalty: floa
     )
 
 
-def tag_of(recipe: Recipe, decoding: Decoding) -> str | None:
-    """What tells the files of a decoding from those of the recipe's own, which have no tag."""
+def tag_of(recipe: Recipe, decoding: Decoding, weights: WeightsName = "best") -> str | None:
+    """What tells the files of a decoding from those of the recipe's own with the best weights, which have no tag."""
     own = decoding_of(recipe)
-    beam = f"beam{decoding.beam}"
+    parts: list[str] = [] if weights == "best" else [weights]
+    if decoding != own:
+        parts.append(f"beam{decoding.beam}")
     if decoding.length_penalty != own.length_penalty:
-        return f"{beam}-penalty{decoding.length_penalty:g}"
-    return None if decoding == own else beam
+        parts.append(f"penalty{decoding.length_penalty:g}")
+    return "-".join(parts) or None
 
 
-def load_translator(run: Run, decoding: Decoding) -> Translator:
-    """The best weights of a run, ready to translate.
+def load_translator(run: Run, decoding: Decoding, weights: WeightsName = "best") -> Translator:
+    """Weights of a run, ready to translate.
 
     Raises:
         UserError: it is no run, or has no weights yet.
     """
     recipe = run.read_recipe()
-    model = load_model(run.weights())
+    folder = run.weights(weights)
+    model = load_model(folder)
     decoding.configure(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = load_tokenizer(
-        run.weights(),
+        folder,
         source_language=recipe.data.source_language,
         target_language=recipe.data.target_language,
     )
@@ -86,15 +89,20 @@ def load_translator(run: Run, decoding: Decoding) -> Translator:
 
 
 def evaluate_run(
-    run: Run, split: str, decoding: Decoding, progress: Callable[[int, int], None] = lambda done, total: None
+    run: Run,
+    split: str,
+    decoding: Decoding,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    weights: WeightsName = "best",
 ) -> tuple[Scores, bool]:
-    """Translate and score a split with a run's best weights, unless these have been scored so already.
+    """Translate and score a split with weights of a run, unless these have been scored so already.
 
     Args:
         run: a trained run.
         split: of its corpus.
         decoding: how to translate.
         progress: told how many sentences are done, of how many.
+        weights: which of the run's.
 
     Returns:
         The scores, and whether they were there already.
@@ -103,8 +111,8 @@ def evaluate_run(
         UserError: the run has no weights, or the split is missing or unsound.
     """
     recipe = run.read_recipe()
-    tag = tag_of(recipe, decoding)
-    made_by = {**decoding.to_json(), "weights": _digest(run.weights() / "model.safetensors")}
+    tag = tag_of(recipe, decoding, weights)
+    made_by = {**decoding.to_json(), "weights": _digest(run.weights(weights) / "model.safetensors")}
     test_set = read_test_set(recipe, split)
     path = run.scores(split, tag)
     if _decoding_in(path) == made_by and len(read_translations(run.translations(split, tag))) == len(
@@ -118,7 +126,9 @@ def evaluate_run(
         done += more
         progress(done, len(test_set.sources))
 
-    translations = load_translator(run, decoding)(test_set.sources, origin=test_set.origin, done=count)
+    translations = load_translator(run, decoding, weights)(
+        test_set.sources, origin=test_set.origin, done=count
+    )
     scores = score(translations, test_set.references)
     write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
     write_scores(path, scores, split=split, decoding=made_by)
@@ -179,6 +189,21 @@ def pool(test_sets: Sequence[TestSet]) -> TestSet:
             references=first.references + other.references,
         )
     return first
+
+
+def short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """The shortest ends of the paths that tell them apart.
+
+    Raises:
+        UserError: two are the same.
+    """
+    parts = {path: path.resolve().parts for path in paths}
+    if len(set(parts.values())) < len(paths):
+        raise UserError("compare: the same system is given twice")
+    depth = 1
+    while len({p[-depth:] for p in parts.values()}) < len(parts):
+        depth += 1
+    return {path: "/".join(p[-depth:]) for path, p in parts.items()}
 
 
 def _digest(path: Path) -> str:

@@ -1,7 +1,8 @@
 """Roll-in: which policy writes the prefixes on which the model will learn.
 
 Learning on the model's own prefixes is what separates learning to search from teacher forcing (Ross, Gordon &
-Bagnell 2011, DAgger; Bengio et al. 2015 for sequence models).
+Bagnell 2011, DAgger). In between lies the mixture that draws at every token (Bengio et al. 2015, scheduled
+sampling; Daumé, Langford & Marcu 2009, SEARN) or once a sentence (Leblond et al. 2018, SEARNN).
 """
 
 from __future__ import annotations
@@ -12,24 +13,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from l2s_nmt.data.batches import Batch
-from l2s_nmt.model import Choose, Memory, Policy
-from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.context import Context
+from l2s_nmt.search.reference.protocol import Reference
+from l2s_nmt.search.sampling import Decoding
+from l2s_nmt.search.schedules import HALF, Schedule
 from l2s_nmt.search.types import Trajectories
 
-
-@dataclass(frozen=True)
-class LengthLimit:
-    """The longest sentence a policy may write, from the source alone: factor · source tokens + constant."""
-
-    factor: float
-    constant: int
-    longest: int | None = None
-    """What the model has positions for; None: any length."""
-
-    def __call__(self, source_mask: Tensor) -> Tensor:
-        """(B,) most tokens, EOS included, at least 1, for (B, S) source masks."""
-        return ((source_mask.sum(1) * self.factor).long() + self.constant).clamp(min=1, max=self.longest)
+RollInPolicy = Literal["reference", "learned", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -37,50 +27,103 @@ class RollIn:
     """Write a trajectory for every sentence of a batch.
 
     Args:
-        policy: ``reference`` copies the target, ``learned`` decodes with the model.
-        decoding: ``greedy``, or ``sample`` from softmax(scores / temperature).
-        temperature: of sampling.
-        limit: where a learned trajectory is cut.
+        policy: ``reference``, ``learned`` (the model), or ``mixed``: either, by chance.
+        decoding: how the model chooses its tokens.
+        reference: the reference policy; None stands for the target itself.
+        p_reference: probability of the reference in a mixture, by update.
+        mix_unit: draw the policy for each ``state`` or once for the ``sentence``.
     """
 
-    policy: Literal["reference", "learned"]
-    decoding: Literal["greedy", "sample"]
-    temperature: float
-    limit: LengthLimit
+    policy: RollInPolicy
+    decoding: Decoding
+    reference: Reference | None = None
+    p_reference: Schedule = HALF
+    mix_unit: Literal["state", "sentence"] = "state"
 
-    def __call__(self, policy: Policy, memory: Memory, batch: Batch, draws: Draws) -> Trajectories:
+    def __call__(self, context: Context) -> Trajectories:
         """Roll in; the draws of a sentence depend on nothing but the sentence."""
         if self.policy == "reference":
-            finished = torch.ones_like(batch.target_lengths, dtype=torch.bool)
-            return Trajectories(batch.target, batch.target_lengths, finished)
-        limits = self.limit(batch.source_mask)
-        tokens, lengths = policy.roll(memory, limits, self._choose(batch, limits, draws))
-        last = tokens.gather(1, (lengths - 1)[:, None]).squeeze(1)
-        return Trajectories(tokens, lengths, last == policy.eos)
+            return self._reference(context)
+        if self.policy == "learned":
+            return self._learned(context)
+        if self.mix_unit == "sentence":
+            return self._by_sentence(context)
+        return self._by_state(context)
 
-    def _choose(self, batch: Batch, limits: Tensor, draws: Draws) -> Choose:
-        if self.decoding == "greedy":
-            return greedy
-        uniform = draws.uniform("roll_in", batch.rows, int(limits.max()))
-        return lambda scores, step, rows: sample(scores / self.temperature, uniform[rows, step])
+    def _reference(self, context: Context) -> Trajectories:
+        tokens, lengths = context.batch.target, context.batch.target_lengths
+        if self.reference is not None:
+            every = torch.arange(len(lengths), device=lengths.device)
+            nothing = tokens.new_empty((len(lengths), 0))
+            whole = self.reference.complete(context, nothing, torch.zeros_like(lengths), every)
+            tokens, lengths = whole.tokens[:, : int(whole.lengths.max())], whole.lengths
+        finished = torch.ones_like(lengths, dtype=torch.bool)
+        return Trajectories(tokens, lengths, finished, torch.ones_like(tokens, dtype=torch.bool))
+
+    def _learned(self, context: Context) -> Trajectories:
+        policy = context.policy
+        if self.decoding.name == "beam":
+            tokens, lengths = policy.beam_search(context.memory, context.limits, self.decoding.beam)
+        else:
+            tokens, lengths = policy.roll(context.memory, context.limits, self.decoding.chooser(context))
+        return _trajectories(tokens, lengths, policy.eos, torch.zeros_like(tokens, dtype=torch.bool))
+
+    def _by_sentence(self, context: Context) -> Trajectories:
+        chosen = context.uniform("mix_in", 1)[:, 0] < self.p_reference(context.draws.update)
+        groups = [(~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]]
+        parts = [
+            write(context.select(rows))
+            for rows, write in zip(groups, (self._learned, self._reference), strict=True)
+            if len(rows)
+        ]
+        width = max(part.tokens.shape[1] for part in parts)
+        order = torch.cat(groups).argsort()
+        return Trajectories(
+            torch.cat([_widen(part.tokens, width, context.policy.pad) for part in parts])[order],
+            torch.cat([part.lengths for part in parts])[order],
+            torch.cat([part.finished for part in parts])[order],
+            torch.cat([_widen(part.by_reference, width, False) for part in parts])[order],
+        )
+
+    def _by_state(self, context: Context) -> Trajectories:
+        mixture = StateMixture(self, context)
+        tokens, lengths = context.policy.roll(context.memory, context.limits, mixture)
+        by_reference = mixture.by_reference[:, : tokens.shape[1]]
+        return _trajectories(tokens, lengths, context.policy.eos, by_reference)
 
 
-def greedy(scores: Tensor, step: int, rows: Tensor) -> Tensor:
-    """The most probable token of each row."""
-    return scores.argmax(-1)
+class StateMixture:
+    """Chooses each token by the model or the reference; it remembers what was written, to ask the reference."""
+
+    def __init__(self, roll_in: RollIn, context: Context) -> None:
+        if roll_in.reference is None:
+            raise ValueError("a mixture by state needs a reference")
+        self.reference = roll_in.reference
+        self.context = context
+        self.learned = roll_in.decoding.chooser(context)
+        width = int(context.limits.max())
+        draws = context.uniform("mix_in", width)
+        self.by_reference = draws < roll_in.p_reference(context.draws.update)
+        self.written = context.limits.new_full((len(context.limits), width), context.policy.pad)
+
+    def __call__(self, scores: Tensor, step: int, rows: Tensor) -> Tensor:
+        """Next tokens (R,); see `l2s_nmt.model.Choose`."""
+        tokens = self.learned(scores, step, rows)
+        chosen = self.by_reference[rows, step].nonzero()[:, 0]
+        if len(chosen):
+            sentence = rows[chosen]
+            lengths = torch.full_like(sentence, step)
+            prefixes = self.written[sentence, :step]
+            whole = self.reference.complete(self.context, prefixes, lengths, sentence)
+            tokens = tokens.index_copy(0, chosen, whole.next_tokens(lengths))
+        self.written[rows, step] = tokens
+        return tokens
 
 
-def sample(scores: Tensor, uniform: Tensor) -> Tensor:
-    """Tokens drawn from softmax(scores) by inverting the cumulative distribution.
+def _trajectories(tokens: Tensor, lengths: Tensor, eos: int, by_reference: Tensor) -> Trajectories:
+    last = tokens.gather(1, (lengths - 1)[:, None]).squeeze(1)
+    return Trajectories(tokens, lengths, last == eos, by_reference)
 
-    Args:
-        scores: (R, V).
-        uniform: (R,) in [0, 1): one number a row decides its token.
 
-    Returns:
-        (R,) tokens.
-    """
-    cumulative = torch.softmax(scores.float(), dim=-1).cumsum(-1)
-    # The sum may fall short of 1 by rounding; scaling keeps the last index from being out of reach or range.
-    threshold = uniform[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)
+def _widen(values: Tensor, width: int, filler: int | bool) -> Tensor:
+    return torch.nn.functional.pad(values, (0, width - values.shape[1]), value=filler)

@@ -10,27 +10,25 @@ Everything here runs without gradient; the update that follows looks only at the
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.model import Memory, Policy
-from l2s_nmt.search.costs import Cost
+from l2s_nmt.model import Policy
+from l2s_nmt.search.context import Context, LengthLimit, see
+from l2s_nmt.search.costs.cost import Cost
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.roll_in import RollIn
+from l2s_nmt.search.roll_out.outcome import RollOut
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
 
+Flat = TypeVar("Flat", Trajectories, Decisions, CostVectors)
 
-class RollOut(Protocol):
-    """Where to look, and what each choice there costs: the part in which algorithms differ most."""
-
-    def __call__(
-        self, policy: Policy, memory: Memory, batch: Batch, trajectories: Trajectories, draws: Draws
-    ) -> tuple[Decisions, CostVectors, int]:
-        """Decisions over the trajectories, their cost vectors, and the number of branches finished for them."""
-        ...
+_SAMPLES = 1 << 40
+"""Apart in the numbers of the sentences that draws belong to: more than a corpus has."""
 
 
 @dataclass(frozen=True)
@@ -38,38 +36,89 @@ class Experience:
     """What the search found on a batch of B sentences."""
 
     trajectories: Trajectories
+    """R rows: one or several for each sentence."""
+    owner: Tensor
+    """(R,) the sentence of each trajectory, as a row of the batch."""
     decisions: Decisions
     costs: CostVectors
-    roll_in_costs: Tensor
-    """(B,) cost of each trajectory."""
     roll_outs: int
     """Branches that were finished."""
+    observed: Tensor | None
+    """(O,) the losses observed, under bandit feedback."""
     seconds: dict[str, float]
     """Time in "roll_in" and "roll_out", deciding and scoring included."""
+
+    def to(self, device: torch.device) -> Experience:
+        """The same on another device."""
+        return replace(
+            self,
+            trajectories=_moved(self.trajectories, device),
+            owner=self.owner.to(device),
+            decisions=_moved(self.decisions, device),
+            costs=_moved(self.costs, device),
+        )
 
 
 @dataclass(frozen=True)
 class Search:
-    """The two stages that need the policy.
+    """The stages that need the policy.
 
     Args:
         roll_in: writes the trajectories.
         roll_out: finds out what the choices along them cost.
         cost: of a finished sentence.
+        limit: where the policy's own sentences are cut.
+        samples: trajectories of each sentence.
     """
 
     roll_in: RollIn
     roll_out: RollOut
     cost: Cost
+    limit: LengthLimit
+    samples: int = 1
 
-    def __call__(self, policy: Policy, batch: Batch, draws: Draws) -> Experience:
-        """Search on a batch with the policy as it is; draws belong to sentences, so batching changes nothing."""
+    def __call__(self, policy: Policy, batch: Batch, draws: Draws, level: float = 0.0) -> Experience:
+        """Search on a batch with the policy as it is; draws belong to sentences, so batching changes nothing.
+
+        Args:
+            policy: in evaluation mode.
+            batch: B sentences.
+            draws: of this update.
+            level: running mean of the losses observed so far, for bandit feedback.
+        """
         started = time.monotonic()
-        memory = policy.encode(batch.source, batch.source_mask)
-        trajectories = self.roll_in(policy, memory, batch, draws)
+        context, owner = self._context(policy, batch, draws, level)
+        trajectories = self.roll_in(context)
         rolled_in = time.monotonic()
-        decisions, costs, branches = self.roll_out(policy, memory, batch, trajectories, draws)
+        outcome = self.roll_out(context, trajectories)
         seconds = {"roll_in": rolled_in - started, "roll_out": time.monotonic() - rolled_in}
+        return Experience(
+            trajectories,
+            owner,
+            outcome.decisions,
+            outcome.costs,
+            outcome.roll_outs,
+            outcome.observed,
+            seconds,
+        )
+
+    def _context(self, policy: Policy, batch: Batch, draws: Draws, level: float) -> tuple[Context, Tensor]:
+        context = see(policy, batch, draws, self.limit, level)
+        owner = torch.arange(len(batch), device=batch.rows.device).repeat_interleave(self.samples)
+        if self.samples == 1:
+            return context, owner
+        copy = torch.arange(self.samples, device=owner.device).repeat(len(batch))
+        context = context.select(owner)
+        apart = replace(context.batch, rows=context.batch.rows + copy * _SAMPLES)
+        return replace(context, batch=apart), owner
+
+    def roll_in_costs(self, experience: Experience, batch: Batch) -> Tensor:
+        """(R,) the cost of each trajectory."""
+        trajectories = experience.trajectories
         words = trajectories.lengths - trajectories.finished.long()
-        whole = self.cost(trajectories.tokens, words, batch.target, batch.target_lengths - 1)
-        return Experience(trajectories, decisions, costs, whole, branches, seconds)
+        return self.cost(trajectories.tokens, words, experience.owner, batch)
+
+
+def _moved(values: Flat, device: torch.device) -> Flat:
+    moved = {name: v.to(device) for name, v in vars(values).items() if isinstance(v, Tensor)}
+    return replace(values, **moved)

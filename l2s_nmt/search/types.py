@@ -21,6 +21,8 @@ class Trajectories:
     """(B,) number of tokens, EOS included."""
     finished: Tensor
     """(B,) bool: ended by EOS, not by the length cap."""
+    by_reference: Tensor
+    """(B, T) bool: which tokens the reference chose; the policy chose the others."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Decisions:
     """(N, K) candidate next tokens, distinct within a row where the mask is true."""
     mask: Tensor
     """(N, K) bool: which entries of ``actions`` are real."""
+    group: Tensor | None = None
+    """(N,) the source sentence of each state's trajectory, where a sentence has several; None: every trajectory is a
+    sentence of its own."""
 
     def __len__(self) -> int:
         return int(self.sentence.numel())

@@ -1,4 +1,4 @@
-"""Averages of the weights over training: an exponential moving average, or the mean of the last snapshots."""
+"""Averages of the weights over training: exponential, of all updates alike, or of the last snapshots."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ class Averager:
     Args:
         module: the unwrapped model.
         kind: ``none``, ``ema`` (average ← decay·average + (1−decay)·weights after every update, with the decay
-            rising from 0 as (1 + n) / (10 + n) so that the start is forgotten), or ``last`` (mean of the
-            weights at the last validations; Junczys-Dowmunt et al. 2016).
+            rising from 0 as (1 + n) / (10 + n) so that the start is forgotten), ``mean`` (of the weights after
+            every update: in place of the average policy that LOLS returns, Chang et al. 2015, which would draw one
+            of them for each sentence), or ``last`` (mean of the weights at the last validations;
+            Junczys-Dowmunt et al. 2016).
         decay: of the moving average.
         last: number of snapshots.
     """
 
     def __init__(
-        self, module: nn.Module, kind: Literal["none", "ema", "last"], decay: float, last: int
+        self, module: nn.Module, kind: Literal["none", "ema", "mean", "last"], decay: float, last: int
     ) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.kind = kind
         self.decay = decay
         self.last = last
         self.updates = 0
-        self.snapshots: list[list[Tensor]] = [self._copy()] if kind == "ema" else []
+        self.snapshots: list[list[Tensor]] = [self._copy()] if kind in ("ema", "mean") else []
 
     def after_update(self) -> None:
         """Take in the weights after an update of the optimiser."""
-        if self.kind != "ema":
+        if self.kind not in ("ema", "mean"):
             return
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        if self.kind == "mean":
+            decay = 1 - 1 / self.updates
+        else:
+            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(self.snapshots[0], [p.detach() for p in self.parameters], 1 - decay)
 
     def before_validation(self) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from accelerate import Accelerator
 
 from l2s_nmt.model import Policy
 from l2s_nmt.recipe import Recipe
-from l2s_nmt.recipe import Search as SearchSettings
-from l2s_nmt.search.costs import COSTS, Cost, SentenceBleu
-from l2s_nmt.search.losses import LOSSES
-from l2s_nmt.search.roll_in import LengthLimit, RollIn
-from l2s_nmt.search.roll_out import Deviations, EditDistanceOracle
-from l2s_nmt.search.search import RollOut, Search
+from l2s_nmt.recipe_search import Search as SearchSettings
+from l2s_nmt.search.context import LengthLimit
+from l2s_nmt.search.costs.own import load_function
+from l2s_nmt.search.losses.table import LOSSES
+from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
-from l2s_nmt.training.loop import Limits
+from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.objective import Objective
 from l2s_nmt.training.schedule import Schedule
 
@@ -25,50 +26,32 @@ def build_limit(settings: SearchSettings, policy: Policy) -> LengthLimit:
     return LengthLimit(limit.factor, limit.constant, policy.positions)
 
 
-def build_search(settings: SearchSettings, limit: LengthLimit) -> Search | None:
-    """The stages that the recipe names; None where it names no roll-out."""
-    if settings.roll_out.policy == "none":
-        return None
-    roll_in = RollIn(settings.roll_in.policy, settings.roll_in.decoding, settings.roll_in.temperature, limit)
-    cost = build_cost(settings)
-    return Search(roll_in, _roll_out(settings, cost, limit), cost)
-
-
-def build_cost(settings: SearchSettings) -> Cost:
-    """The loss of a finished sentence."""
-    if settings.cost.name == "bleu":
-        return SentenceBleu(settings.cost.smoothing)
-    return COSTS[settings.cost.name]
-
-
-def _roll_out(settings: SearchSettings, cost: Cost, limit: LengthLimit) -> RollOut:
-    roll_out, decisions = settings.roll_out, settings.decisions
-    if roll_out.policy == "none":
-        raise ValueError("no roll-out")
-    if roll_out.policy == "reference" and roll_out.reference == "edit_distance":
-        return EditDistanceOracle()
-    return Deviations(
-        states=decisions.states,
-        per_sentence=decisions.per_sentence,
-        candidates=decisions.candidates,
-        k=decisions.k,
-        policy=roll_out.policy,
-        p_reference=roll_out.p_reference,
-        greedy_roll_in=settings.roll_in.policy == "learned" and settings.roll_in.decoding == "greedy",
-        cost=cost,
-        limit=limit,
-    )
-
-
 def build_objective(recipe: Recipe) -> Objective:
     """What an update minimises."""
     loss = recipe.search.loss
+    function = LOSSES[loss.name].function if loss.function is None else load_function(loss.function)
     return Objective(
-        loss=LOSSES[loss.name] if loss.weight else None,
+        loss=function if loss.weight else None,
         weight=loss.weight,
         cross_entropy=loss.cross_entropy,
         label_smoothing=recipe.training.label_smoothing,
-        alpha=loss.alpha,
+        alpha=loss.alpha or 1.0,
+        support=loss.support,
+    )
+
+
+def build_aggregate(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Aggregate | None:
+    """The aggregated data; None where the recipe has no aggregation."""
+    settings = recipe.search.aggregation
+    if settings is None:
+        return None
+    return Aggregate(
+        folder / "aggregated",
+        settings.replay,
+        settings.capacity,
+        recipe.seed,
+        accelerator.process_index,
+        accelerator.num_processes,
     )
 
 
@@ -108,6 +91,7 @@ def build_limits(recipe: Recipe) -> Limits:
         validate_every=training.validate_every,
         checkpoint_every=training.checkpoint_every,
         log_every=training.log_every,
+        max_roll_outs=training.max_roll_outs,
     )
 
 

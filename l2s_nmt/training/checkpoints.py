@@ -24,6 +24,8 @@ from l2s_nmt.files import whole_folder, write_json
 from l2s_nmt.training.averaging import Averager
 
 KEPT = 2
+OBSERVATION_RATE = 0.01
+"""Weight of the newest update in the running mean of the losses, once there were many."""
 
 
 @dataclass
@@ -46,7 +48,16 @@ class Progress:
     """Validations in a row without a better BLEU."""
     skipped: int = 0
     """Updates skipped for a loss or gradient that was not finite."""
+    level: float = 0.0
+    """Running mean of the losses observed under bandit feedback."""
+    observations: int = 0
+    """Updates that it was made from."""
     finished: bool = False
+
+    def observe(self, loss: float) -> None:
+        """Take up the mean of the losses that an update observed."""
+        self.observations += 1
+        self.level += (loss - self.level) * max(1 / self.observations, OBSERVATION_RATE)
 
 
 def save_checkpoint(

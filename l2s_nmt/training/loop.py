@@ -4,6 +4,7 @@ for each update:
     parts = this process's share of the update's sentences, in accumulation steps
     for part in parts:
         experience = search(policy, part)             # no gradient; nothing under teacher forcing
+    with aggregation: keep it, and take earlier parts with their experience up
     counts = sums over all parts of all processes
     for part in parts:
         backward(objective(policy, part, experience) / counts)
@@ -20,8 +21,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -34,41 +35,15 @@ from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training import checkpoints
+from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.checkpoints import Progress
+from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.measures import Sums, search_sums, summarise
 from l2s_nmt.training.objective import Counts, Objective
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When training ends, and what happens on the way."""
-
-    max_updates: int | None
-    max_epochs: int | None
-    max_minutes: float | None
-    patience: int | None
-    validate_every: int
-    checkpoint_every: int
-    log_every: int
-
-    def used(self, progress: Progress, batches: int) -> float:
-        """The share of the nearest limit that is used up."""
-        epochs = progress.epoch + progress.batch / max(batches, 1)
-        shares = [
-            progress.update / self.max_updates if self.max_updates else 0.0,
-            epochs / self.max_epochs if self.max_epochs else 0.0,
-            progress.seconds / (60 * self.max_minutes) if self.max_minutes else 0.0,
-        ]
-        return max(shares)
-
-    def budget(self, progress: Progress) -> float:
-        """The share of the updates or the time that is used up, by which a falling learning rate goes."""
-        updates = progress.update / self.max_updates if self.max_updates else 0.0
-        minutes = progress.seconds / (60 * self.max_minutes) if self.max_minutes else 0.0
-        return max(updates, minutes)
+from l2s_nmt.training.signals import Interrupted, Signals
 
 
 @dataclass(frozen=True)
@@ -93,15 +68,6 @@ class TrainingData:
     """The batch of the given rows."""
 
 
-class Interrupted(Exception):
-    """Training was asked to stop by a signal; everything is saved."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
-        self.exit_status = 128 + number
-        """What a shell expects of a process that ended by this signal."""
-
-
 class Trainer:
     """Trains a policy and keeps the run directory up to date.
 
@@ -112,6 +78,7 @@ class Trainer:
         schedule: multipliers of the optimiser's learning rate.
         averager: of its weights.
         search: learning to search; None for teacher forcing.
+        aggregate: keeps what the search found, to learn from it again; None: every experience is used once.
         objective: what an update minimises.
         data: the training data.
         limits: when to end.
@@ -133,6 +100,7 @@ class Trainer:
         schedule: Schedule,
         averager: Averager,
         search: Search | None,
+        aggregate: Aggregate | None,
         objective: Objective,
         data: TrainingData,
         limits: Limits,
@@ -151,6 +119,7 @@ class Trainer:
         self.schedule = schedule
         self.averager = averager
         self.search = search
+        self.aggregate = aggregate
         self.objective = objective
         self.data = data
         self.limits = limits
@@ -165,7 +134,7 @@ class Trainer:
         self.progress = Progress()
         self.sums = Sums()
         self.shown: dict[str, Any] = {}
-        self.signal: int | None = None
+        self.signals = Signals(display.say)
         self.stopping = False
         self.clock = 0.0
 
@@ -175,7 +144,7 @@ class Trainer:
         Raises:
             Interrupted: SIGINT or SIGTERM came; a checkpoint is written.
         """
-        with _signals(self), self.display:
+        with self.signals, self.display:
             self._resume()
             self.clock = time.monotonic() - self.progress.seconds
             while not self.progress.finished:
@@ -197,8 +166,11 @@ class Trainer:
     def _update(self, rows: Any) -> None:
         """One step of the optimiser on one batch of sentences."""
         started = time.monotonic()
-        parts = [self._load(part) for part in self._share(rows)]
+        shares = self._share(rows)
+        parts = [self._load(share) for share in shares]
         experiences = [self._search(part) for part in parts]
+        if self.aggregate is not None:
+            self._replay(self.aggregate, shares, parts, experiences)
         searched = time.monotonic()
         counts = self._count(parts, experiences)
         self.policy.train()
@@ -225,10 +197,27 @@ class Trainer:
             return None
         self.policy.eval()
         with torch.no_grad(), self.accelerator.autocast():
-            experience = self.search(self.policy, batch, Draws(self.seed, self.progress.update))
+            draws = Draws(self.seed, self.progress.update)
+            experience = self.search(self.policy, batch, draws, self.progress.level)
         self.sums.add({f"seconds_{name}": value for name, value in experience.seconds.items()})
         self.sums.add({"roll_outs": float(experience.roll_outs)})
         return experience
+
+    def _replay(
+        self,
+        aggregate: Aggregate,
+        shares: list[Any],
+        parts: list[Batch],
+        experiences: list[Experience | None],
+    ) -> None:
+        """Keep what was found, and append earlier parts."""
+        update = self.progress.update
+        for index, (share, experience) in enumerate(zip(shares, experiences, strict=True)):
+            if experience is not None:
+                aggregate.add(update, index, share, experience)
+        for rows, experience in aggregate.draw(update):
+            parts.append(self._load(rows))
+            experiences.append(experience.to(self.accelerator.device))
 
     def _count(self, parts: list[Batch], experiences: list[Experience | None]) -> Counts:
         """Global counts; on the way all processes agree on whether to stop and on the time."""
@@ -238,8 +227,9 @@ class Trainer:
             float(sum(int(part.target_lengths.sum()) for part in parts)),
             float(sum(len(e.decisions) for e in experiences if e is not None)),
             float(sum(e.roll_outs for e in experiences if e is not None)),
-            float(self.signal is not None),
+            float(self.signals.number is not None),
             seconds if main else 0.0,
+            *_observed(experiences),
         ]
         total = self.accelerator.reduce(
             torch.tensor(mine, dtype=torch.float64, device=self.accelerator.device), reduction="sum"
@@ -247,6 +237,8 @@ class Trainer:
         self.progress.roll_outs += int(total[2])
         self.stopping = total[3] > 0
         self.progress.seconds = total[4]
+        if total[6]:
+            self.progress.observe(total[5] / total[6])
         return Counts(tokens=total[0], states=total[1])
 
     def _backward(self, batch: Batch, experience: Experience | None, counts: Counts, sums: Sums) -> None:
@@ -264,7 +256,15 @@ class Trainer:
         if experience is not None:
             sums.add({"states_learned": float(len(experience.decisions))})
             if (self.progress.update + 1) % self.limits.log_every == 0:
-                sums.add(search_sums(experience, batch, scores.detach(), experience.roll_in_costs))
+                sums.add(
+                    search_sums(experience, batch, scores.detach(), self._roll_in_costs(experience, batch))
+                )
+
+    def _roll_in_costs(self, experience: Experience, batch: Batch) -> Tensor | None:
+        """None under bandit feedback, where one loss a sentence is all that may be seen."""
+        if self.search is None or experience.observed is not None:
+            return None
+        return self.search.roll_in_costs(experience, batch)
 
     def _nothing(self) -> Tensor:
         """A loss of zero; its passes through the model take part in the reduction, for which other processes wait."""
@@ -304,7 +304,7 @@ class Trainer:
             self._checkpoint()
         self.display.step(used, progress.update, self.shown)
         if self.stopping and not over:
-            raise Interrupted(self.signal or signal.SIGTERM)
+            raise Interrupted(self.signals.number or signal.SIGTERM)
 
     def _log(self) -> None:
         shares = _gather(self.sums.take())  # not all have the same names: a process may have had no sentences
@@ -366,11 +366,16 @@ class Trainer:
     def _checkpoint(self) -> None:
         if self.progress.finished:
             self._on_main(lambda: self.save_weights("last"))
+            if self.averager.kind != "none":
+                with self.averager.applied():
+                    self._on_main(lambda: self.save_weights("average"))
             self._write(
                 "end", {"best_bleu": self.progress.best_bleu, "best_update": self.progress.best_update}
             )
         states = _gather({**checkpoints.random_state(), "sums": self.sums.state()})
         self._on_main(lambda: self._write_checkpoint(states))
+        if self.aggregate is not None:
+            self._on_main(partial(self.aggregate.prune, self.progress.update))
 
     def _write_checkpoint(self, states: list[dict[str, Any]]) -> None:
         scaler = self.accelerator.scaler
@@ -391,6 +396,9 @@ class Trainer:
 
     def _resume(self) -> None:
         found = checkpoints.list_checkpoints(self.folder / "checkpoints")
+        reached = checkpoints.read_state(found[-1])[0].update if found else 0
+        if self.aggregate is not None:
+            self._on_main(partial(self.aggregate.resume, reached))
         if not found:
             if self.accelerator.is_main_process:
                 self.metrics.unlink(missing_ok=True)
@@ -420,32 +428,15 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
 
+def _observed(experiences: list[Experience | None]) -> tuple[float, float]:
+    """Sum and number of the losses observed under bandit feedback."""
+    losses = [e.observed for e in experiences if e is not None and e.observed is not None]
+    return float(sum(float(loss.sum()) for loss in losses)), float(sum(len(loss) for loss in losses))
+
+
 def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [state]
     states: list[dict[str, Any]] = [{}] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(states, state)
     return states
-
-
-class _signals:
-    """Within this context SIGINT and SIGTERM end training after the update that is going on."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.previous: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self.previous[number] = signal.signal(number, self._note)
-            except ValueError:  # not in the main thread: a notebook's own handling stays
-                return
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.trainer.signal = number
-        self.trainer.display.say("stopping after this update; the same command goes on from here")

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.search.search import Experience
-from l2s_nmt.search.types import CostVectors, Decisions
+from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
 
 IMPROVABLE = 1e-6
 """A state is improvable where another token was cheaper by more than rounding."""
 
 
 def search_sums(
-    experience: Experience, batch: Batch, scores: Tensor, roll_in_costs: Tensor
+    experience: Experience, batch: Batch, scores: Tensor, roll_in_costs: Tensor | None
 ) -> dict[str, Tensor]:
     """What a person watches while a model learns to search, as sums over states or sentences.
 
@@ -26,14 +26,15 @@ def search_sums(
         experience: of B sentences and N states.
         batch: the sentences.
         scores: (N, V) of the model at the states.
-        roll_in_costs: (B,) cost of each roll-in.
+        roll_in_costs: (R,) cost of each roll-in; None where it may not be looked at (bandit feedback).
     """
     decisions, costs = experience.decisions, experience.costs
     chosen = cost_of(decisions, costs, scores.argmax(-1))
     spread, tied = cost_range(decisions, costs)
     log_probs = scores.float().log_softmax(-1)
     entropy = -(log_probs.exp() * log_probs).sum(-1)
-    return {
+    trajectories = experience.trajectories
+    sums = {
         "states": torch.tensor(float(len(decisions))),
         "chosen_cost": chosen.nan_to_num().sum(),
         "chosen_known": (~chosen.isnan()).sum(),
@@ -41,12 +42,20 @@ def search_sums(
         "cost_range": spread.sum(),
         "ties": tied.sum(),
         "entropy": entropy.sum(),
-        "searched_sentences": torch.tensor(float(len(batch))),
-        "roll_in_cost": roll_in_costs.sum(),
-        "roll_in_tokens": experience.trajectories.lengths.sum(),
-        "roll_in_target_tokens": batch.target_lengths.sum(),
-        "roll_in_finished": experience.trajectories.finished.sum(),
+        "searched_sentences": torch.tensor(float(len(experience.owner))),
+        "roll_in_tokens": trajectories.lengths.sum(),
+        "roll_in_target_tokens": batch.target_lengths[experience.owner].sum(),
+        "roll_in_finished": trajectories.finished.sum(),
+        "roll_in_by_reference": _inside(trajectories).logical_and(trajectories.by_reference).sum(),
     }
+    if roll_in_costs is not None:
+        sums["roll_in_cost"] = roll_in_costs.sum()
+    return sums
+
+
+def _inside(trajectories: Trajectories) -> Tensor:
+    positions = torch.arange(trajectories.tokens.shape[1], device=trajectories.lengths.device)
+    return positions < trajectories.lengths[:, None]
 
 
 def cost_of(decisions: Decisions, costs: CostVectors, actions: Tensor) -> Tensor:
@@ -107,6 +116,8 @@ def summarise(sums: dict[str, float]) -> dict[str, Any]:
         "cost_range": ratio("cost_range", "states"),
         "tie_rate": ratio("ties", "states"),
         "entropy": ratio("entropy", "states"),
+        "states_labelled": ratio("states", "roll_in_tokens"),
+        "by_reference": ratio("roll_in_by_reference", "roll_in_tokens"),
         "length_ratio": ratio("roll_in_tokens", "roll_in_target_tokens"),
         "finished": ratio("roll_in_finished", "searched_sentences"),
         "roll_outs_per_second": ratio("roll_outs", "seconds_roll_out"),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.search.losses import LossFunction
+from l2s_nmt.search.losses.table import LossFunction, Support
 from l2s_nmt.search.search import Experience
 
 
@@ -44,7 +44,8 @@ class Objective:
         weight: of it.
         cross_entropy: weight of the cross-entropy on the reference.
         label_smoothing: of the cross-entropy.
-        alpha: sharpness, for losses that have one.
+        alpha: scale of the costs, for losses that have one.
+        support: over what the loss normalises the policy.
     """
 
     loss: LossFunction | None
@@ -52,6 +53,7 @@ class Objective:
     cross_entropy: float
     label_smoothing: float
     alpha: float
+    support: Support
 
     def __call__(
         self, policy: nn.Module, batch: Batch, experience: Experience | None, counts: Counts
@@ -78,7 +80,8 @@ class Objective:
         total, search = self.cross_entropy * entropy / counts.tokens, scores.new_zeros(())
         scores = scores[len(golden) :]
         if experience is not None and self.loss is not None:
-            search = self.loss(scores, experience.decisions, experience.costs, alpha=self.alpha).sum()
+            decisions, costs = experience.decisions, experience.costs
+            search = self.loss(scores, decisions, costs, alpha=self.alpha, support=self.support).sum()
             total = total + self.weight * search / max(counts.states, 1.0)
         return total, Losses(entropy.detach(), search.detach()), scores
 
@@ -89,10 +92,10 @@ class Objective:
             return batch.target, index
         tokens = experience.trajectories.tokens
         if not self.cross_entropy:
-            return tokens, index
+            return tokens, experience.owner
         width = max(batch.target.shape[1], tokens.shape[1])
         rows = torch.cat([_widen(batch.target, width), _widen(tokens, width)])
-        return rows, torch.cat([index, index])
+        return rows, torch.cat([index, experience.owner])
 
     def _cross_entropy(self, scores: Tensor, batch: Batch) -> Tensor:
         if not len(scores):

@@ -19,6 +19,7 @@ from l2s_nmt.data.corpus import describe_split, load_split
 from l2s_nmt.data.encode import encode_split
 from l2s_nmt.data.filters import apply_filters
 from l2s_nmt.data.tokenizer import encode_sources, load_tokenizer, train_tokenizer
+from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.translate import check_lengths
 from l2s_nmt.files import whole_folder
 from l2s_nmt.recipe import Recipe
@@ -36,7 +37,7 @@ class Corpus:
     """The training and validation sentences, as text."""
 
     train: Dataset
-    """Filtered."""
+    """Filtered; without references where the recipe asks for none."""
     valid: Dataset
     train_origin: str
     valid_origin: str
@@ -50,19 +51,25 @@ def read_corpus(recipe: Recipe, say: Say) -> Corpus:
     """
     place = corpus_place(recipe.data)
     filters = recipe.data.filters
+    targets = recipe.data.train_targets == "required"
     valid = load_split("valid", **place)
     train, report = apply_filters(
-        load_split("train", **place),
+        load_split("train", **place, targets=targets),
         max_words=None,
         max_ratio=filters.max_ratio,
         drop_duplicates=filters.duplicates == "drop",
     )
     say(f"training data: {report}")
-    return Corpus(train, valid, describe_split("train", **place), describe_split("valid", **place))
+    origin = describe_split("train", **place, targets=targets)
+    return Corpus(train, valid, origin, describe_split("valid", **place))
 
 
 def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTokenizerBase:
-    """The run's tokenizer: the one that is in the folder, else the starting model's, else a newly trained one."""
+    """The run's tokenizer: the one that is in the folder, else the starting model's, else a newly trained one.
+
+    Raises:
+        UserError: there is none, and none can be trained.
+    """
     languages = {
         "source_language": recipe.data.source_language,
         "target_language": recipe.data.target_language,
@@ -71,6 +78,11 @@ def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTo
         return load_tokenizer(folder, **languages)
     start = model_start(recipe)
     if start is None:
+        if recipe.data.train_targets == "none":
+            raise UserError(
+                "data.train_targets is none, so there is no target text to train a tokenizer from; start from "
+                "a trained model (model.from_run or model.pretrained)"
+            )
         return _train(recipe.tokenizer, corpus, folder, recipe.seed)
     tokenizer = load_tokenizer(start, **languages)
     with whole_folder(folder) as temporary:

@@ -16,6 +16,7 @@ from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import as_settings
 from l2s_nmt.run import Run, command_line, flatten, open_run
 from l2s_nmt.training import build, prepare
+from l2s_nmt.training.build_search import build_search, texts
 from l2s_nmt.training.checkpoints import Progress, seed_everything
 from l2s_nmt.training.loop import Trainer, TrainingData
 from l2s_nmt.training.processes import main_first
@@ -62,7 +63,13 @@ def train(recipe: Recipe, output: str | Path) -> Run:
         optimizer=build.build_optimizer(recipe, policy),
         schedule=build.build_schedule(recipe),
         averager=build.build_averager(recipe, policy),
-        search=build.build_search(recipe.search, limit),
+        search=build_search(
+            recipe.search,
+            limit,
+            texts(tokenizer),
+            has_targets=recipe.data.train_targets == "required",
+        ),
+        aggregate=build.build_aggregate(recipe, folder, accelerator),
         objective=build.build_objective(recipe),
         data=data,
         limits=build.build_limits(recipe),

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from l2s_nmt.data.tokenizer import decode, encode_sources
 from l2s_nmt.evaluation.score import reference_streams
 from l2s_nmt.model import Policy
-from l2s_nmt.search.roll_in import LengthLimit, greedy
+from l2s_nmt.search.context import LengthLimit
+from l2s_nmt.search.sampling import greedy
 from l2s_nmt.training.loop import Validation
 
 

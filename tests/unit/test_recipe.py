@@ -90,7 +90,8 @@ def test_the_row_of_the_algorithm_fills_in_the_parts(algorithm: str) -> None:
     search = as_settings(make_recipe({"data": DATA, "search": {"algorithm": algorithm}}))["search"]
     for part, row in ALGORITHMS[algorithm].settings.items():
         for key, value in row.items():
-            assert search[part][key] == value, (part, key)
+            found = search[part][key]
+            assert found == (found | value if isinstance(value, dict) else value), (part, key)
 
 
 def test_without_an_algorithm_it_is_teacher_forcing() -> None:
@@ -161,7 +162,7 @@ def test_overrides_go_over_the_file_and_over_each_other(file: Path) -> None:
     assert training.log_every == 4
     assert training.trackers == ("tensorboard",)
     assert (recipe.model.architecture.d_model, recipe.model.architecture.heads) == (32, 4)
-    assert recipe.search.roll_out.reference == "edit_distance"
+    assert recipe.search.reference.name == "edit_distance"
 
 
 @pytest.mark.parametrize("item", ["seed", "", "=3", ".a=3", "a..b=3", "a.=3", "seed: 3"])
@@ -230,8 +231,14 @@ def test_an_unknown_key_names_file_line_path_and_the_nearest(file: Path) -> None
         ("model.architecture=3", "model.architecture: found 3, expected keys: d_model, feed_forward, heads"),
         ("training.trackers=tensorboard", 'training.trackers: found "tensorboard", it should be a valid'),
         ("data.source_language=../de", 'data.source_language: found "../de"'),
-        ("search.loss.name=klo", 'search.loss.name: found "klo", allowed: expected_cost, kl or target_learn'),
-        ("search.algorithm=lol", 'search.algorithm: found "lol", allowed: teacher_forcing, aggrevated or l'),
+        (
+            "search.loss.name=klo",
+            'search.loss.name: found "klo", allowed: target_learning, cost_augmented, kl',
+        ),
+        (
+            "search.algorithm=lol",
+            'search.algorithm: found "lol", allowed: teacher_forcing, scheduled_sampling',
+        ),
     ],
 )
 def test_a_wrong_type_or_value_says_what_was_found_and_what_is_allowed(
@@ -269,42 +276,7 @@ def test_all_errors_are_told_at_once(file: Path) -> None:
             "search.loss",
             "nothing to learn",
         ),
-        (
-            ["search.algorithm=teacher_forcing", "search.loss.weight=1"],
-            "search",
-            "roll_out.policy none gives no costs, so loss.weight must be 0",
-        ),
         (["search.loss.weight=0"], "search", "set roll_out.policy none"),
-        (
-            ["search.decisions.candidates=full"],
-            "search",
-            "roll_out.policy mixed cannot finish a sentence for every token of the vocabulary; set",
-        ),
-        (
-            ["search.decisions.candidates=full", "search.roll_out.policy=learned"],
-            "search",
-            "roll_out.policy learned cannot finish",
-        ),
-        (
-            ["search.algorithm=aggrevated", "search.cost.name=bleu"],
-            "search",
-            "set cost.name edit_distance, or roll_out.reference suffix",
-        ),
-        (
-            ["search.roll_out.reference=edit_distance", "search.cost.name=edit_distance"],
-            "search",
-            "set roll_out.reference suffix",
-        ),
-        (
-            ["search.algorithm=aggrevated", "search.decisions.states=uniform"],
-            "search",
-            "set decisions.states all and decisions.candidates full",
-        ),
-        (
-            ["search.algorithm=aggrevated", "search.decisions.candidates=top_k"],
-            "search",
-            "set decisions.states all and decisions.candidates full",
-        ),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused_with_the_reason(
@@ -313,20 +285,6 @@ def test_parts_that_do_not_fit_together_are_refused_with_the_reason(
     message = refused(file, *overrides)
     assert f": {key}: " in message
     assert reason in message
-
-
-@pytest.mark.parametrize(
-    "search",
-    [
-        {"algorithm": "lols", "roll_out": {"policy": "learned", "reference": "edit_distance"}},
-        {"algorithm": "lols", "roll_out": {"policy": "reference"}, "decisions": {"candidates": "full"}},
-        {"algorithm": "aggrevated", "roll_out": {"reference": "suffix"}, "cost": {"name": "bleu"}},
-        {"algorithm": "lols", "cost": {"name": "edit_distance"}, "decisions": {"states": "all"}},
-        {"algorithm": "teacher_forcing", "roll_in": {"policy": "learned"}},
-    ],
-)
-def test_other_combinations_are_taken(search: dict[str, Any]) -> None:
-    assert make_recipe({"data": DATA, "search": search}).search.algorithm == search["algorithm"]
 
 
 @pytest.mark.parametrize("start", ["from_run", "pretrained"])
@@ -455,6 +413,8 @@ def test_any_value_at_any_key_is_a_recipe_that_reads_back_or_an_error(
     found: Any = as_settings(recipe)
     for key in path:
         found = found[key]
+    if path[-1] == "p_reference" and not isinstance(value, dict):
+        found = found["start"]  # a number stands for a constant schedule
     if isinstance(value, int | float) and not isinstance(value, bool):
         assert math.isclose(found, value)
     file = tmp_path_factory.mktemp("recipe") / "recipe.yaml"

@@ -1,242 +1,230 @@
 """The best-suffix reference: it finishes a sentence with that suffix of the target which makes it cheapest.
 
-For any cost, every completion ``prefix + target[j:]`` can be built and scored. Two costs need no building.
-For sentence BLEU, the n-gram matches of all suffixes are counted at once: those inside the prefix, those
-inside the suffix, and those across the border between them, clipped together. For edit distance, the
-distance between ``prefix + target[j:]`` and the target is that between prefix and ``target[:j]``: to align
-the suffix otherwise than with itself takes at least as many edits as it is shifted.
+So do the references of LOLS (Chang et al. 2015) and SEARNN (Leblond et al. 2018) for BLEU. For any cost, every
+completion ``prefix + reference[j:]`` can be built and scored. Two costs need no building. For sentence BLEU, the
+n-gram matches of all suffixes are counted at once: those inside the prefix, those inside the suffix, and those
+across the border between them, clipped together. For edit distance, the distance between ``prefix +
+reference[j:]`` and the reference is that between prefix and ``reference[:j]``: to align the suffix otherwise than
+with itself takes at least as many edits as it is shifted.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from l2s_nmt.search.costs import (
-    MAX_ELEMENTS,
-    MAX_ORDER,
-    Cost,
-    SentenceBleu,
-    bleu_cost,
-    count_type,
-    edit_distance_cost,
-    positions_first,
-    prefix_distances,
-    row_blocks,
-)
-from l2s_nmt.search.reference.edit_distance import target_actions
+from l2s_nmt.search.context import Context
+from l2s_nmt.search.costs.bleu import MAX_ORDER, SentenceBleu, bleu_cost
+from l2s_nmt.search.costs.cost import Cost, OnTokens
+from l2s_nmt.search.costs.edit_distance import edit_distance_cost, prefix_distances
+from l2s_nmt.search.costs.ngrams import MAX_ELEMENTS, count_type, positions_first, row_blocks
+from l2s_nmt.search.reference.copy import append, is_finished
+from l2s_nmt.search.reference.protocol import Completions
+from l2s_nmt.search.reference.vocabulary import vocabulary_costs
 from l2s_nmt.search.types import CostVectors, Decisions
 
-_NO_PREFIX, _NO_TARGET, _ABSENT = -1, -2, -3
-"""Stand for padding and for a token that the target lacks: token ids are not negative."""
+_NO_PREFIX, _NO_TARGET, _NO_SUFFIX = -1, -2, -3
+"""Stand for padding: token ids are not negative, so these equal no token and not each other."""
 
 
-def best_suffix_costs(
+@dataclass(frozen=True)
+class Suffix:
+    """Continue a prefix with the best suffix of any of its references, the empty one included.
+
+    Args:
+        cost: of a finished sentence; fast for `SentenceBleu` and `edit_distance_cost` on tokens.
+    """
+
+    cost: Cost
+
+    def complete(self, context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Completions:
+        """See `Reference`."""
+        losses, which, starts = best_suffixes(context, prefixes, lengths, sentence, self.cost)
+        tokens, whole = append(context, prefixes, lengths, sentence, which, starts)
+        return Completions(tokens, whole, losses)
+
+    def costs(
+        self, context: Context, tokens: Tensor, sentence: Tensor, position: Tensor
+    ) -> tuple[Decisions, CostVectors]:
+        """See `Reference`; exact over the vocabulary for costs that compare tokens."""
+
+        def losses(prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Tensor:
+            return best_suffixes(context, prefixes, lengths, sentence, self.cost)[0]
+
+        return vocabulary_costs(context, tokens, sentence, position, losses)
+
+
+def best_suffixes(
+    context: Context,
     prefixes: Tensor,
     lengths: Tensor,
-    target: Tensor,
-    target_lengths: Tensor,
+    sentence: Tensor,
     cost: Cost,
     *,
     max_elements: int = MAX_ELEMENTS,
-) -> tuple[Tensor, Tensor]:
-    """Find the cheapest completion of each prefix by a suffix of its target, the empty one included.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the cheapest completion of each prefix by a suffix of a reference.
 
     A prefix that ends with EOS is finished, and nothing is appended to it.
 
     Args:
-        prefixes: (M, P) tokens, padded with anything; P is at least 1, even if all are empty.
+        context: of B sentences.
+        prefixes: (M, P) tokens, padded with anything; P may be 0.
         lengths: (M,) their lengths, a final EOS included.
-        target: (M, R) references, each ending with EOS; padded with anything.
-        target_lengths: (M,) their lengths, EOS included.
-        cost: of a finished sentence; fastest as a `SentenceBleu` or as `edit_distance_cost`.
+        sentence: (M,) the row of the batch each belongs to.
+        cost: of a finished sentence.
         max_elements: entries of the largest temporary; more rows are computed in blocks.
 
     Returns:
-        The cost (M,) of the cheapest completion, and where its suffix starts (M,): at ``target[j]``; the
-        longest suffix where several are cheapest. A start at the EOS of the target appends no word.
+        The cost (M,) of the cheapest completion; of which reference its suffix is (M,); and where that starts (M,),
+        at its EOS if no word is appended. Where several are cheapest, it is the longest suffix of the first
+        reference that has one.
     """
-    words = lengths - _is_finished(prefixes, lengths, target, target_lengths).long()
-    volume = target.shape[1] * (prefixes.shape[1] + target.shape[1])
-    costs, starts = [], []
-    for rows in row_blocks(len(prefixes), volume, max_elements):
-        table = _suffix_table(prefixes[rows], words[rows], target[rows], target_lengths[rows] - 1, cost)
-        column = torch.arange(len(table), device=table.device)[:, None]
-        last = target_lengths[rows] - 1
-        first = torch.where(words[rows] < lengths[rows], last, 0)
-        table = table.masked_fill((column < first) | (column > last), math.inf)
-        start = table.argmin(0)
-        starts.append(start)
-        costs.append(table.gather(0, start[None])[0])
-    return torch.cat(costs), torch.cat(starts)
-
-
-def complete(
-    prefixes: Tensor, lengths: Tensor, target: Tensor, target_lengths: Tensor, starts: Tensor, pad: int
-) -> tuple[Tensor, Tensor]:
-    """Append suffixes of the targets to the prefixes.
-
-    Args:
-        prefixes: (M, P) tokens, padded with anything.
-        lengths: (M,) their lengths, a final EOS included.
-        target: (M, R) references, each ending with EOS; padded with anything.
-        target_lengths: (M,) their lengths, EOS included.
-        starts: (M,) where the suffixes start, as from `best_suffix_costs`.
-        pad: id that fills the rest.
-
-    Returns:
-        The sentences (M, P + R), each ending with EOS, padded; and their lengths (M,), EOS included.
-    """
-    words = lengths - _is_finished(prefixes, lengths, target, target_lengths).long()
-    whole = words + target_lengths - starts
-    sentences = _joined(prefixes, words, target, starts)
-    outside = torch.arange(sentences.shape[1], device=sentences.device) >= whole[:, None]
-    return sentences.masked_fill(outside, pad), whole
-
-
-def full_vocabulary_costs(
-    tokens: Tensor,
-    sentence: Tensor,
-    position: Tensor,
-    target: Tensor,
-    target_lengths: Tensor,
-    cost: Cost,
-    *,
-    max_elements: int = MAX_ELEMENTS,
-) -> tuple[Decisions, CostVectors]:
-    """Compute the exact cost of every token of the vocabulary when the best suffix finishes the sentence.
-
-    The listed actions are the distinct tokens of the target, EOS among them, each in the place of its first
-    occurrence. All others are no match anywhere, so that they share one cost: this holds for costs that
-    compare tokens for equality with those of the target.
-
-    Args:
-        tokens: (B, T) trajectories, padded with anything.
-        sentence: (N,) row of the batch of each state.
-        position: (N,) the state is the prefix ``tokens[sentence, :position]``; below T.
-        target: (B, R) references, each ending with EOS; padded with an id of the vocabulary.
-        target_lengths: (B,) their lengths, EOS included.
-        cost: of a finished sentence; fastest as a `SentenceBleu` or as `edit_distance_cost`.
-        max_elements: entries of the largest temporary; more states are computed in blocks.
-
-    Returns:
-        The N decisions with K = R actions, and their costs, with the cheapest subtracted.
-    """
-    mask = target_actions(target, target_lengths)[0][sentence]
-    actions = target[sentence]
-    tried = torch.cat([actions, actions.new_full((len(actions), 1), _ABSENT)], 1)
-    losses = []
-    volume = tried.shape[1] * (tokens.shape[1] + target.shape[1])
-    for rows in row_blocks(len(sentence), volume, max_elements):
-        branches = tokens[sentence[rows], None].repeat(1, tried.shape[1], 1)
-        ends = position[rows, None, None].expand(-1, tried.shape[1], 1)
-        branches.scatter_(2, ends, tried[rows, :, None])
-        owner = sentence[rows].repeat_interleave(tried.shape[1])
-        block, _ = best_suffix_costs(
-            branches.flatten(0, 1),
-            ends.flatten() + 1,
-            target[owner],
-            target_lengths[owner],
-            cost,
-            max_elements=max_elements,
-        )
-        losses.append(block.view(-1, tried.shape[1]))
-    table = torch.cat(losses)
-    listed = table[:, :-1].masked_fill(~mask, math.inf)
-    other = table[:, -1]
-    best = torch.minimum(listed.amin(1), other)
-    costs = (listed - best[:, None]).masked_fill(~mask, 0)
-    return Decisions(sentence, position, actions, mask), CostVectors(costs, other - best)
-
-
-def _is_finished(prefixes: Tensor, lengths: Tensor, target: Tensor, target_lengths: Tensor) -> Tensor:
-    """(M,) bool: the prefix ends with the token that ends the target, EOS."""
-    last = prefixes.gather(1, (lengths - 1).clamp(min=0)[:, None])
-    return ((last == target.gather(1, target_lengths[:, None] - 1)) & (lengths[:, None] > 0))[:, 0]
-
-
-def _joined(prefixes: Tensor, words: Tensor, target: Tensor, starts: Tensor) -> Tensor:
-    """(M, P + R): the words of the prefixes, the targets from their starts on, and anything behind."""
-    size, width = prefixes.shape[1], target.shape[1]
-    index = torch.arange(size + width, device=prefixes.device)
-    behind = (index - words[:, None] + starts[:, None]).clamp(max=width - 1) + size
-    return torch.cat([prefixes, target], 1).gather(1, torch.where(index < words[:, None], index, behind))
+    references, reference_lengths = context.batch.references, context.batch.reference_lengths
+    if not prefixes.shape[1]:
+        prefixes = F.pad(prefixes, (0, 1))
+    ended = is_finished(prefixes, lengths, context.policy.eos)
+    count, width = references.shape[1:]
+    column = torch.arange(width, device=references.device)[:, None]
+    costs, places = [], []
+    for rows in row_blocks(len(prefixes), count * width * (prefixes.shape[1] + width), max_elements):
+        last = reference_lengths[sentence[rows]].t()[:, None] - 1
+        first = torch.where(ended[rows], last, 0)
+        table = _suffix_table(context, prefixes[rows], lengths[rows], sentence[rows], cost)
+        table = table.masked_fill((column < first) | (column > last), math.inf).flatten(0, 1)
+        place = table.argmin(0)
+        places.append(place)
+        costs.append(table.gather(0, place[None])[0])
+    best = torch.cat(places)
+    return torch.cat(costs), best // width, best % width
 
 
 def _suffix_table(
-    prefixes: Tensor, words: Tensor, target: Tensor, target_words: Tensor, cost: Cost
+    context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor, cost: Cost
 ) -> Tensor:
-    """(R, m) cost of each prefix with each suffix; anything where the suffix starts behind the EOS."""
-    width = target.shape[1]
-    column = torch.arange(width, device=target.device)
-    lengths = words + (target_words - column[:, None]).clamp(min=0)
-    if isinstance(cost, SentenceBleu):
-        matches = _bleu_matches(prefixes, words, target[:, :-1], target_words)
-        return bleu_cost(
-            matches,
-            lengths,
-            target_words,
-            smoothing=cost.smoothing,
-            smoothing_value=cost.smoothing_value,
-        )
-    if cost is edit_distance_cost:
-        index = torch.arange(len(words), device=words.device)
-        distances = prefix_distances(prefixes, target[:, :-1])[index, words]
-        return (distances / target_words.clamp(min=1)[:, None]).t()
-    prefixes, words, target, target_words = (
-        values.repeat(width, *[1] * (values.dim() - 1)) for values in (prefixes, words, target, target_words)
+    """(M, R, m) cost of each of m prefixes with each suffix of each reference; anything where there is none."""
+    kernel = cost.kernel if isinstance(cost, OnTokens) else None
+    if not isinstance(kernel, SentenceBleu) and kernel is not edit_distance_cost:
+        return _built(context, prefixes, lengths, sentence, cost)
+    words = lengths - is_finished(prefixes, lengths, context.policy.eos).long()
+    references = context.batch.references[sentence, :, :-1].unbind(1)
+    reference_words = (context.batch.reference_lengths[sentence] - 1).unbind(1)
+    if isinstance(kernel, SentenceBleu):
+        return _bleu_table(prefixes, words, references, reference_words, kernel)
+    # The nearest reference of the best completion is the one that its suffix is from.
+    index = torch.arange(len(words), device=words.device)
+    tables = [
+        (prefix_distances(prefixes, target)[index, words] / target_words.clamp(min=1)[:, None]).t()
+        for target, target_words in zip(references, reference_words, strict=True)
+    ]
+    return torch.stack(tables)
+
+
+def _built(context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor, cost: Cost) -> Tensor:
+    """`_suffix_table` for any cost."""
+    count, width = context.batch.references.shape[1:]
+    place = torch.arange(count * width, device=prefixes.device).repeat(len(prefixes))
+    prefixes, lengths, sentence = (
+        values.repeat_interleave(count * width, 0) for values in (prefixes, lengths, sentence)
     )
-    completions = _joined(prefixes, words, target, column.repeat_interleave(lengths.shape[1]))
-    return cost(completions, lengths.flatten(), target, target_words).view(lengths.shape)
+    which = place // width
+    last = (context.batch.reference_lengths[sentence, which] - 1).clamp(min=0)
+    tokens, whole = append(context, prefixes, lengths, sentence, which, torch.minimum(place % width, last))
+    return cost(tokens, whole - 1, sentence, context.batch).view(-1, count, width).permute(1, 2, 0)
 
 
-def _bleu_matches(prefixes: Tensor, words: Tensor, target: Tensor, target_words: Tensor) -> Tensor:
-    """(4, R + 1, m) clipped matches of ``prefix + target[j:]`` for targets (m, R) of words.
+def _bleu_table(
+    prefixes: Tensor,
+    words: Tensor,
+    references: tuple[Tensor, ...],
+    reference_words: tuple[Tensor, ...],
+    kernel: SentenceBleu,
+) -> Tensor:
+    """`_suffix_table` for sentence BLEU: each suffix against the reference that it comes nearest to."""
+    column = torch.arange(references[0].shape[1] + 1, device=words.device)[:, None]
+    tables = []
+    for suffixes, suffix_words in zip(references, reference_words, strict=True):
+        lengths = words + (suffix_words - column).clamp(min=0)
+        found = []
+        for target, target_words in zip(references, reference_words, strict=True):
+            matches = _bleu_matches(prefixes, words, suffixes, suffix_words, target, target_words)
+            costs = bleu_cost(
+                matches,
+                lengths,
+                target_words,
+                smoothing=kernel.smoothing,
+                smoothing_value=kernel.smoothing_value,
+            )
+            found.append(costs.masked_fill_(target_words < 0, math.inf))
+        tables.append(torch.stack(found).amin(0))
+    return torch.stack(tables)
+
+
+def _bleu_matches(
+    prefixes: Tensor,
+    words: Tensor,
+    suffixes: Tensor,
+    suffix_words: Tensor,
+    target: Tensor,
+    target_words: Tensor,
+) -> Tensor:
+    """(4, R + 1, m) clipped matches of ``prefix + suffixes[j:]`` with the targets, both (m, R) words.
 
     Counted for each n-gram of the target, at its first occurrence k: how often it is in the completion, at
     most as often as in the target.
     """
     ours = positions_first(prefixes, words, _NO_PREFIX)
     theirs = positions_first(target, target_words, _NO_TARGET)
+    copied = positions_first(suffixes, suffix_words, _NO_SUFFIX)
     dtype = count_type(len(ours) + len(theirs))
-    equal = (theirs[:, None] == theirs) & (theirs != _NO_TARGET)
     in_prefix = equal_prefix = theirs[:, None] == ours
-    in_target = [equal]
+    in_copied = [theirs[:, None] == copied]
+    # What is copied is the target itself, where there is one reference.
+    in_target = in_copied if suffixes is target else [(theirs[:, None] == theirs) & (theirs != _NO_TARGET)]
     tails: list[Tensor] = []
     matches = []
     for n in range(1, MAX_ORDER + 1):
         if n > 1:
             in_prefix = in_prefix[:-1, :-1] & equal_prefix[n - 1 :, n - 1 :]
-            in_target.append(in_target[-1][:-1, :-1] & equal[n - 1 :, n - 1 :])
-        matches.append(_suffix_matches(in_prefix.sum(1, dtype=dtype), in_target, tails, len(theirs)))
+            for equal in [in_copied] if in_target is in_copied else [in_copied, in_target]:
+                equal.append(equal[-1][:-1, :-1] & equal[0][n - 1 :, n - 1 :])
+        found = in_prefix.sum(1, dtype=dtype)
+        matches.append(_suffix_matches(found, in_copied, in_target, tails, len(theirs)))
         tails.append(_tail(ours, words, theirs, tails))
     return torch.stack(matches)
 
 
-def _suffix_matches(in_prefix: Tensor, in_target: list[Tensor], tails: list[Tensor], width: int) -> Tensor:
+def _suffix_matches(
+    in_prefix: Tensor, in_copied: list[Tensor], in_target: list[Tensor], tails: list[Tensor], width: int
+) -> Tensor:
     """(R + 1, m) clipped matches of order n.
 
     Args:
         in_prefix: (R - n + 1, m) how often n-gram k of the target is in the prefix.
-        in_target: of each order up to n, (R - n + 1, R - n + 1, m): n-gram k of the target equals n-gram j.
+        in_copied: of each order up to n, (R - n + 1, R - n + 1, m): n-gram k of the target equals n-gram j of what
+            the suffixes are from.
+        in_target: likewise, of the target; the same list where the suffixes are the target's.
         tails: of each order a below n, (R - a + 1, m): the a-gram k of the target ends the prefix.
         width: R.
     """
     dtype, grams = in_prefix.dtype, len(in_prefix)
     if not grams:
         return in_prefix.new_zeros(width + 1, in_prefix.shape[1])
-    seen = in_target[-1].cumsum(1, dtype=dtype)
+    seen = in_copied[-1].cumsum(1, dtype=dtype)
     in_whole = seen[:, -1]
-    is_first = seen.diagonal().t() == 1
-    limit = in_whole.masked_fill(~is_first, 0)
-    # Of the prefix, of the target less those cut away before j, and across the border.
+    own = seen if in_target is in_copied else in_target[-1].cumsum(1, dtype=dtype)
+    is_first = own.diagonal().t() == 1
+    limit = own[:, -1].masked_fill(~is_first, 0)
+    # Of the prefix, of what is copied less what is cut away before j, and across the border.
     count = (in_prefix + in_whole)[:, None].repeat(1, width + 1, 1)
     count[:, 1 : grams + 1] -= seen
     count[:, grams + 1 :] -= in_whole[:, None]
     for a, tail in enumerate(tails, start=1):
-        rest = in_target[-1 - a]
+        rest = in_copied[-1 - a]
         count[:, : rest.shape[1]] += rest[a : a + grams] & tail[:grams, None]
     return torch.minimum(count, limit[:, None]).sum(0, dtype=dtype)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from l2s_nmt.data.batches import Batch, Rows, TokenBatches, collate, lengths_of, load_batch, split_batch
+from l2s_nmt.data.encode import SCHEMA
 
 DATA = os.environ.get("L2S_NMT_DATA")
 
@@ -38,6 +40,105 @@ def test_collate() -> None:
     assert batch.source_mask.dtype == torch.bool
 
 
+def test_the_target_is_the_only_reference() -> None:
+    sources, targets = [[5, 6, 1], [7, 1]], [[8, 1], [9, 10, 11, 1]]
+    batches = [
+        collate(sources, targets, np.array([4, 2]), 0, references)
+        for references in (None, [[target] for target in targets])
+    ]
+    for batch in batches:
+        assert batch.references.shape == (2, 1, 4)
+        assert batch.references[:, 0].equal(batch.target)
+        assert batch.reference_lengths.tolist() == [[2], [4]]
+        assert batch.references.data_ptr() == batch.target.data_ptr(), "not a copy"
+
+
+def several() -> Batch:
+    references = [[[8, 1], [8, 0, 8, 1], [1]], [], [[9, 10, 1]]]
+    targets = [[8, 1], [1], [9, 10, 1]]
+    return collate([[5, 1], [6, 1], [7, 1]], targets, np.array([4, 2, 7]), 0, references)
+
+
+def test_several_references_of_some_sentences() -> None:
+    batch = several()
+    assert batch.references.tolist() == [
+        [[8, 1, 0, 0], [8, 0, 8, 1], [1, 0, 0, 0]],
+        [[0, 0, 0, 0]] * 3,
+        [[9, 10, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
+    ]
+    assert batch.reference_lengths.tolist() == [[2, 4, 1], [0, 0, 0], [3, 0, 0]]
+    assert batch.target.tolist() == [[8, 1, 0], [1, 0, 0], [9, 10, 1]]
+    assert batch.target_lengths.tolist() == [2, 1, 3]
+    assert (batch.references.dtype, batch.reference_lengths.dtype) == (torch.int64, torch.int64)
+
+
+def test_select_and_to_take_the_references_along() -> None:
+    chosen = several().select(torch.tensor([2, 0, 2])).to("cpu")
+    assert chosen.reference_lengths.tolist() == [[3, 0, 0], [2, 4, 1], [3, 0, 0]]
+    assert chosen.references[1, 1].tolist() == [8, 0, 8, 1]
+    assert chosen.references[0].equal(chosen.references[2])
+    assert several().to("meta").references.device.type == "meta"
+
+
+def test_without_references() -> None:
+    batch = collate([[5, 1], [6, 1]], [[1], [1]], np.array([0, 1]), 3, [[], []])
+    assert batch.references.tolist() == [[[3]], [[3]]]
+    assert batch.reference_lengths.tolist() == [[0], [0]]
+    assert batch.target.tolist() == [[1], [1]]
+
+
+sequences = st.lists(st.integers(2, 9), max_size=6).map(lambda ids: [*ids, 1])
+PAD = 0
+
+
+def encoded(sources: list[list[int]], references: list[list[list[int]]]) -> Dataset:
+    """As `encode_split` returns it."""
+    targets = [texts[0] if texts else [1] for texts in references]
+    columns = {
+        "source_ids": sources,
+        "target_ids": targets,
+        "reference_ids": references,
+        "source_length": list(map(len, sources)),
+        "target_length": list(map(len, targets)),
+        "row": list(range(len(sources))),
+    }
+    return Dataset(pa.table(columns, schema=SCHEMA))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sentences=st.lists(st.tuples(sequences, st.lists(sequences, max_size=4)), min_size=1, max_size=6),
+    data=st.data(),
+)
+def test_every_token_is_where_it_belongs(
+    sentences: list[tuple[list[int], list[list[int]]]], data: Any
+) -> None:
+    sources, references = [source for source, _ in sentences], [texts for _, texts in sentences]
+    rows = data.draw(st.lists(st.integers(0, len(sentences) - 1), max_size=8))
+    chosen = [references[row] for row in rows]
+    targets = [texts[0] if texts else [1] for texts in chosen]
+    given_ids = ([sources[row] for row in rows], targets, np.array(rows, dtype=np.int64), PAD, chosen)
+    loaded = load_batch(encoded(sources, references), np.array(rows, dtype=np.int64), PAD)
+    for batch in (collate(*given_ids), loaded):
+        count, most, width = batch.references.shape
+        assert (count, most) == (len(rows), max([1, *map(len, chosen)]))
+        assert width == max([0, *map(len, targets), *(len(text) for texts in chosen for text in texts)])
+        assert batch.rows.tolist() == rows
+        for place, row in enumerate(rows):
+            source, target = batch.source[place], batch.target[place]
+            assert source[batch.source_mask[place]].tolist() == sources[row]
+            assert target[: batch.target_lengths[place]].tolist() == targets[place]
+            absent: list[list[int]] = [[]] * (most - len(chosen[place]))
+            for reference, tokens, length in zip(
+                [*chosen[place], *absent],
+                batch.references[place].tolist(),
+                batch.reference_lengths[place].tolist(),
+                strict=True,
+            ):
+                assert length == len(reference)
+                assert tokens == [*reference, *[PAD] * (width - length)]
+
+
 def test_pad_id_within_a_sentence_is_a_token() -> None:
     batch = collate([[5, 0, 1], [7]], [[1], [1]], np.array([0, 1]), pad=0)
     assert batch.source_mask.tolist() == [[True, True, True], [True, False, False]]
@@ -52,17 +153,12 @@ def test_select_and_to() -> None:
 
 
 def test_load_batch_reads_the_rows_in_order() -> None:
-    dataset = Dataset.from_dict(
-        {
-            "source_ids": [[i] * i + [1] for i in range(5)],
-            "target_ids": [[i, i, 1] for i in range(5)],
-            "source_length": np.arange(1, 6, dtype=np.int32),
-            "target_length": np.full(5, 3, dtype=np.int32),
-        }
-    )
+    dataset = encoded([[i] * i + [1] for i in range(5)], [[[i, i, 1], [i] * i + [1]] for i in range(5)])
     batch = load_batch(dataset, np.array([3, 0]), pad=0)
     assert batch.source.tolist() == [[3, 3, 3, 1], [1, 0, 0, 0]]
     assert batch.target.tolist() == [[3, 3, 1], [0, 0, 1]]
+    assert batch.references.tolist() == [[[3, 3, 1, 0], [3, 3, 3, 1]], [[0, 0, 1, 0], [1, 0, 0, 0]]]
+    assert batch.reference_lengths.tolist() == [[3, 4], [3, 1]]
     assert batch.rows.tolist() == [3, 0]
     assert load_batch(dataset.with_format("numpy"), np.array([3, 0]), pad=0).source.equal(batch.source)
     assert load_batch(dataset.with_format("numpy"), np.array([3]), pad=0).source.tolist() == [[3, 3, 3, 1]]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,6 @@ from hypothesis import strategies as st
 from l2s_nmt.data.corpus import EmbeddedCorpus, describe_split, load_split
 from l2s_nmt.errors import UserError
 
-HAS_EMBEDDED = importlib.util.find_spec("l2s_nmt.data.embedded") is not None
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -27,7 +24,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
-def load(folder: Path, split: str = "train", source: str = "de", target: str = "en") -> list[dict[str, Any]]:
+def load(
+    folder: Path, split: str = "train", source: str = "de", target: str = "en", targets: bool = True
+) -> list[dict[str, Any]]:
     dataset = load_split(
         split,
         files=str(folder),
@@ -36,13 +35,16 @@ def load(folder: Path, split: str = "train", source: str = "de", target: str = "
         embedded=None,
         source_language=source,
         target_language=target,
+        targets=targets,
     )
     return list(dataset)
 
 
-def refused(folder: Path, split: str = "train", source: str = "de", target: str = "en") -> str:
+def refused(
+    folder: Path, split: str = "train", source: str = "de", target: str = "en", targets: bool = True
+) -> str:
     with pytest.raises(UserError) as caught:
-        load(folder, split, source, target)
+        load(folder, split, source, target, targets)
     return str(caught.value)
 
 
@@ -94,21 +96,113 @@ def write_pair_in_name(folder: Path) -> None:
         path.rename(folder / path.name.replace("train.", "train.de-en."))
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        write_text,
-        write_gz,
-        write_tsv,
-        write_jsonl,
-        write_parquet,
-        write_parquet_translation,
-        write_pair_in_name,
-    ],
-)
+WRITERS = [
+    write_text,
+    write_gz,
+    write_tsv,
+    write_jsonl,
+    write_parquet,
+    write_parquet_translation,
+    write_pair_in_name,
+]
+
+
+@pytest.mark.parametrize("write", WRITERS)
 def test_every_form_gives_the_same_rows(tmp_path: Path, write: Any) -> None:
     write(tmp_path)
     assert load(tmp_path) == EXPECTED
+
+
+ALONE = [{**expected, "references": []} for expected in EXPECTED]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_sources_alone_of_every_form_of_pairs(tmp_path: Path, write: Any) -> None:
+    write(tmp_path)
+    assert load(tmp_path, targets=False) == ALONE
+    assert load(tmp_path) == EXPECTED, "one must not be taken for the other"
+    assert load(tmp_path, targets=False) == ALONE
+
+
+def write_source_text(folder: Path) -> None:
+    write_text(folder)
+    for path in folder.glob("train.en*"):
+        path.unlink()
+
+
+def write_source_gz(folder: Path) -> None:
+    write_gz(folder)
+    for path in folder.glob("train.en*"):
+        path.unlink()
+
+
+def write_source_pair_in_name(folder: Path) -> None:
+    write_source_text(folder)
+    (folder / "train.de").rename(folder / "train.de-en.de")
+
+
+def write_source_tsv(folder: Path) -> None:
+    (folder / "train.tsv").write_text('ein "Hund\nzwei\u2028Hunde\x85\n', encoding="utf-8")
+
+
+def write_source_jsonl(folder: Path) -> None:
+    records = ({"de": 'ein "Hund'}, {"translation": {"de": "zwei\u2028Hunde\x85", "fr": 1}})
+    text = "\n".join(json.dumps(record) for record in records)
+    (folder / "train.jsonl").write_text(text, encoding="utf-8")
+
+
+def write_source_parquet(folder: Path) -> None:
+    pq.write_table(pa.table({"de": [r["source"] for r in EXPECTED]}), folder / "train.parquet")
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (write_source_text, "train is there in de, but de to en is asked for"),
+        (write_source_gz, "add train.en"),
+        (write_source_pair_in_name, "add train.en"),
+        (write_source_tsv, "line 1: 1 columns between tabs instead of source TAB target"),
+        (write_source_jsonl, "line 1: no 'en'; found de"),
+        (write_source_parquet, "line 1: no 'en'; found de"),
+    ],
+)
+def test_sources_alone_without_a_target_side(tmp_path: Path, write: Any, says: str) -> None:
+    write(tmp_path)
+    assert load(tmp_path, targets=False) == ALONE
+    assert says in refused(tmp_path)
+
+
+def test_what_is_wrong_with_sources_alone(tmp_path: Path) -> None:
+    assert "add train.de (or train.tsv" in refused(tmp_path, targets=False)
+    (tmp_path / "train.en").write_text("a\n")
+    message = refused(tmp_path, targets=False)
+    assert "train is there in en" in message
+    assert message.endswith("or add train.de")
+    (tmp_path / "train.de").write_text("")
+    assert f"{tmp_path / 'train.de'}: the file is empty" in refused(tmp_path, targets=False)
+    (tmp_path / "valid.tsv").write_text("a\nb\tc\n")
+    assert "line 2: 2 columns between tabs instead of the 1 of line 1" in refused(
+        tmp_path, "valid", targets=False
+    )
+    (tmp_path / "test.jsonl").write_text('{"en": "x"}\n')
+    assert "line 1: no 'de'; found en" in refused(tmp_path, "test", targets=False)
+    (tmp_path / "test.jsonl").write_text("[]\n")
+    assert refused(tmp_path, "test", targets=False).endswith("instead of an object with the key de")
+
+
+def test_origin_of_sources_alone_names_one_file(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    origin = describe_split(
+        "train",
+        files=str(tmp_path),
+        hub=None,
+        hub_config=None,
+        embedded=None,
+        source_language="de",
+        target_language="en",
+        targets=False,
+    )
+    assert origin == str(tmp_path / "train.de")
 
 
 def test_columns_have_the_documented_types(tmp_path: Path) -> None:
@@ -305,7 +399,7 @@ def test_hub_data_set(tmp_path: Path) -> None:
     (tmp_path / "validation.jsonl").write_text('{"de": "ein", "en": "one"}\n{"de": "zwei", "en": "two"}')
     (tmp_path / "train.jsonl").write_text('{"de": "drei", "en": "three"}')
 
-    def hub(split: str, source: str = "de") -> list[dict[str, Any]]:
+    def hub(split: str, source: str = "de", targets: bool = True) -> list[dict[str, Any]]:
         dataset = load_split(
             split,
             files=None,
@@ -314,10 +408,12 @@ def test_hub_data_set(tmp_path: Path) -> None:
             embedded=None,
             source_language=source,
             target_language="en",
+            targets=targets,
         )
         return list(dataset)
 
     assert hub("valid") == [row("ein", ["one"], 1), row("zwei", ["two"], 2)]
+    assert hub("valid", targets=False) == [row("ein", [], 1), row("zwei", [], 2)]
     with pytest.raises(UserError, match="has no split test; it has train, validation"):
         hub("test")
     with pytest.raises(UserError, match=r"split train, line 1: no 'fr'; found de, en"):
@@ -354,22 +450,36 @@ def test_no_corpus() -> None:
         )
 
 
-@pytest.mark.skipif(not HAS_EMBEDDED, reason="the generator is not there")
+def load_embedded(corpus: EmbeddedCorpus, split: str, targets: bool = True) -> list[dict[str, Any]]:
+    return list(
+        load_split(
+            split,
+            files=None,
+            hub=None,
+            hub_config=None,
+            embedded=corpus,
+            source_language="vo",
+            target_language="ta",
+            targets=targets,
+        )
+    )
+
+
 def test_embedded_corpus() -> None:
     corpus = EmbeddedCorpus(train=4, valid=3, test=2, references=2, seed=1)
-    splits = {}
-    for split in ("train", "valid", "test"):
-        splits[split] = list(
-            load_split(
-                split,
-                files=None,
-                hub=None,
-                hub_config=None,
-                embedded=corpus,
-                source_language="de",
-                target_language="en",
-            )
-        )
+    splits = {split: load_embedded(corpus, split) for split in ("train", "valid", "test")}
     assert [len(rows) for rows in splits.values()] == [4, 3, 2]
     assert [r["line"] for r in splits["train"]] == [1, 2, 3, 4]
     assert all(len(r["references"]) == 1 for r in splits["train"])
+    assert all(len(r["references"]) == 2 for r in splits["valid"] + splits["test"])
+
+
+def test_embedded_training_data_with_several_references_or_none() -> None:
+    one = load_embedded(EmbeddedCorpus(train=4, valid=3, test=2, references=1, seed=1), "train")
+    several = EmbeddedCorpus(train=4, valid=3, test=2, references=1, seed=1, train_references=3)
+    rows = load_embedded(several, "train")
+    assert [len(r["references"]) for r in rows] == [3] * 4
+    assert [{**r, "references": r["references"][:1]} for r in rows] == one, "the first stays what it was"
+    assert [len(r["references"]) for r in load_embedded(several, "valid")] == [1] * 3
+    assert load_embedded(several, "train", targets=False) == [{**r, "references": []} for r in one]
+    assert load_embedded(several, "train") == rows

@@ -4,13 +4,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from l2s_nmt.data import encode
-from l2s_nmt.data.corpus import FEATURES
+from l2s_nmt.data.batches import load_batch
 from l2s_nmt.data.encode import EncodingReport, encode_split, tokenizer_fingerprint
+from l2s_nmt.data.rows import FEATURES
 from l2s_nmt.data.tokenizer import encode_sources, encode_targets, train_tokenizer
 from l2s_nmt.errors import UserError
 
@@ -86,6 +88,40 @@ def test_columns(run: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     assert report.source_tokens == sum(dataset["source_length"])
     assert report.target_tokens == sum(dataset["target_length"])
     assert (report.total, report.kept) == (4, 4)
+
+
+def test_sources_alone(run: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    sources = [source for source, _ in ROWS]
+    dataset, report = run(
+        dataset=corpus([(source, []) for source in sources]),
+        max_source_tokens=20,
+        max_target_tokens=20,
+        drop_too_long=True,
+    )
+    assert dataset["row"][:] == [0, 2, 3]
+    assert dataset["source_ids"][:] == encode_sources(tokenizer, [sources[row] for row in (0, 2, 3)])
+    assert dataset["target_ids"][:] == [[tokenizer.eos_token_id]] * 3
+    assert dataset["target_length"][:] == [1] * 3
+    assert dataset["reference_ids"][:] == [[]] * 3
+    assert (report.long_source, report.long_target, report.target_tokens) == (1, 0, 0)
+    mean = report.source_tokens / 3
+    assert (
+        str(report)
+        == f"3 source sentences, {mean:.1f} tokens each; dropped 1 long sources and 0 long targets"
+    )
+    batch = load_batch(dataset, np.array([2, 0]), pad=tokenizer.pad_token_id)
+    assert batch.source[1].tolist() == dataset["source_ids"][0]
+    assert batch.reference_lengths.tolist() == [[0], [0]]
+    assert batch.target_lengths.tolist() == [1, 1]
+
+
+def test_with_and_without_references_in_one_chunk(run: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    dataset, report = run(dataset=corpus([("der Hund", []), ("ein Tier", ["an animal", "animal"])]))
+    assert dataset["reference_ids"][:] == [[], encode_targets(tokenizer, ["an animal", "animal"])]
+    assert report.target_tokens == dataset["target_length"][1]
+    batch = load_batch(dataset, np.array([0, 1]), pad=tokenizer.pad_token_id)
+    lengths = [len(ids) for ids in encode_targets(tokenizer, ["an animal", "animal"])]
+    assert batch.reference_lengths.tolist() == [[0, 0], lengths]
 
 
 def test_chunks_do_not_matter(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2s_nmt.data.corpus import FEATURES
 from l2s_nmt.data.filters import FilterReport, apply_filters
+from l2s_nmt.data.rows import FEATURES
 from l2s_nmt.errors import UserError
 
 
@@ -53,6 +53,17 @@ def test_duplicates_need_both_sides_and_their_border() -> None:
 def test_nothing_left() -> None:
     with pytest.raises(UserError, match=r"leave no training data: kept 0 of 1 .* 1 empty"):
         apply_filters(corpus([("", "a")]), max_words=None, max_ratio=None, drop_duplicates=False)
+
+
+def test_sources_alone() -> None:
+    sources = ["a b", " ", "c d e", "a b", "c"]
+    rows = [{"source": source, "references": [], "line": n} for n, source in enumerate(sources, 1)]
+    dataset = Dataset.from_list(rows, features=FEATURES)
+    kept, report = apply_filters(dataset, max_words=2, max_ratio=1.0, drop_duplicates=True)
+    assert kept["line"][:] == [1, 5]
+    assert kept["references"][:] == [[], []]
+    assert (report.empty, report.long, report.unequal, report.duplicate) == (1, 1, 0, 1)
+    assert str(report) == "kept 2 of 5 source sentences; dropped 1 empty, 1 long, 1 duplicate"
 
 
 side = st.lists(st.sampled_from(["a", "b"]), max_size=4).map(" ".join)

@@ -6,87 +6,136 @@ from typing import Any
 
 import pytest
 
-from l2s_nmt.recipe import Recipe
-from l2s_nmt.recipe_file import make_recipe
 from l2s_nmt.search.algorithms import ALGORITHMS
-from l2s_nmt.search.costs import SentenceBleu, edit_distance_cost
-from l2s_nmt.search.losses import expected_cost
-from l2s_nmt.search.roll_in import LengthLimit
-from l2s_nmt.search.roll_out import Deviations, EditDistanceOracle
+from l2s_nmt.search.context import LengthLimit
+from l2s_nmt.search.costs.bleu import SentenceBleu
+from l2s_nmt.search.costs.cost import OnTokens
+from l2s_nmt.search.losses.table import LOSSES
+from l2s_nmt.search.reference.edit_distance import EditDistance
+from l2s_nmt.search.reference.noisy import Noisy
+from l2s_nmt.search.roll_out.bandit import Bandit
+from l2s_nmt.search.roll_out.deviations import Deviations
+from l2s_nmt.search.roll_out.reference_costs import ReferenceActions, ReferenceCosts
+from l2s_nmt.search.roll_out.trajectory_loss import TrajectoryLoss
 from l2s_nmt.search.search import Search
-from l2s_nmt.training.build import build_limit, build_objective, build_search
+from l2s_nmt.training.build import build_limit, build_objective
+from l2s_nmt.training.build_search import build_search
+from tests.searches import TEXTS, recipe_of
 from tests.tiny import POSITIONS, shared_policy
 
-
-def recipe_of(algorithm: str, **search: Any) -> Recipe:
-    return make_recipe(
-        {
-            "data": {"files": "corpus", "source_language": "de", "target_language": "en"},
-            "search": {"algorithm": algorithm, **search},
-        }
-    )
+# Algorithm: who rolls in, what the roll-out stage is, who finishes (if anybody does), the loss.
+FAMILY: dict[str, tuple[str, type, str | None, str]] = {
+    "scheduled_sampling": ("mixed", ReferenceActions, None, "target_learning"),
+    "searn": ("mixed", Deviations, "mixed", "expected_cost"),
+    "dagger": ("mixed", ReferenceActions, None, "target_learning"),
+    "ocd": ("learned", ReferenceCosts, None, "target_learning"),
+    "coaching": ("learned", ReferenceActions, None, "target_learning"),
+    "aggrevate": ("mixed", Deviations, "reference", "cost_regression"),
+    "aggrevated": ("learned", ReferenceCosts, None, "expected_cost"),
+    "lols": ("learned", Deviations, "mixed", "expected_cost"),
+    "searnn": ("reference", Deviations, "mixed", "kl"),
+    "bandit_lols": ("learned", Bandit, "learned", "expected_cost"),
+    "reinforce": ("learned", TrajectoryLoss, None, "policy_gradient"),
+    "minimum_risk": ("learned", TrajectoryLoss, None, "minimum_risk"),
+    "search_expert": ("learned", ReferenceCosts, None, "expected_cost"),
+    "hierarchical": ("learned", Deviations, "mixed", "expected_cost"),
+}
 
 
 def built(algorithm: str, **search: Any) -> Search:
     settings = recipe_of(algorithm, **search).search
-    stages = build_search(settings, build_limit(settings, shared_policy()))
+    stages = build_search(settings, build_limit(settings, shared_policy()), TEXTS)
     assert stages is not None
     return stages
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_row_is_a_valid_recipe_that_names_its_paper(name: str) -> None:
-    algorithm = ALGORITHMS[name]
-    assert algorithm.paper
-    assert algorithm.summary
-    search = recipe_of(name).search
-    for section, settings in algorithm.settings.items():
-        for key, value in settings.items():
-            assert getattr(getattr(search, section), key) == value
+def test_the_whole_family_is_there() -> None:
+    assert set(ALGORITHMS) == {"teacher_forcing", *FAMILY}
+    assert all(row.paper and row.summary for row in ALGORITHMS.values())
 
 
 def test_teacher_forcing_does_not_search() -> None:
     recipe = recipe_of("teacher_forcing")
-    assert build_search(recipe.search, build_limit(recipe.search, shared_policy())) is None
+    assert build_search(recipe.search, build_limit(recipe.search, shared_policy()), TEXTS) is None
     objective = build_objective(recipe)
     assert objective.loss is None
     assert objective.cross_entropy == 1
 
 
-def test_aggrevated_learns_exact_advantages_on_sampled_prefixes() -> None:
-    search = built("aggrevated")
-    assert search.roll_in.policy == "learned"
-    assert search.roll_in.decoding == "sample"
-    assert search.roll_out == EditDistanceOracle()
-    assert search.cost is edit_distance_cost
-    assert build_objective(recipe_of("aggrevated")).loss is expected_cost
+@pytest.mark.parametrize("algorithm", FAMILY)
+def test_every_algorithm_is_a_composition_of_the_same_parts(algorithm: str) -> None:
+    search = built(algorithm)
+    roll_in, stage, finisher, loss = FAMILY[algorithm]
+    assert search.roll_in.policy == roll_in
+    assert isinstance(search.roll_out, stage)
+    if isinstance(search.roll_out, Deviations | Bandit):
+        assert search.roll_out.roll_out.policy == finisher
+    assert build_objective(recipe_of(algorithm)).loss is LOSSES[loss].function
 
 
-def test_lols_rolls_in_with_the_model_and_out_with_a_mixture() -> None:
-    search = built("lols")
-    assert (search.roll_in.policy, search.roll_in.decoding) == ("learned", "greedy")
+def test_dagger_keeps_what_it_labelled_and_trusts_the_reference_less_and_less() -> None:
+    recipe = recipe_of("dagger")
+    assert recipe.search.aggregation is not None
+    search = built("dagger")
+    assert search.roll_in.p_reference(0) == 1
+    assert search.roll_in.p_reference(10_000) < 1e-6
+    assert isinstance(search.roll_out, ReferenceActions)
+    assert isinstance(search.roll_out.reference, EditDistance)
+
+
+def test_searn_rolls_in_and_out_by_one_mixture() -> None:
+    search = built("searn")
     assert isinstance(search.roll_out, Deviations)
-    assert search.roll_out.policy == "mixed"
-    assert 0 < search.roll_out.p_reference < 1
-    assert search.roll_out.candidates == "top_k"
-    assert search.roll_out.greedy_roll_in
-    assert isinstance(search.roll_out.cost, SentenceBleu)
+    assert search.roll_in.mix_unit == search.roll_out.roll_out.mix_unit == "state"
+    assert search.roll_in.p_reference == search.roll_out.roll_out.p_reference
+
+
+def test_lols_reuses_its_greedy_roll_in_and_compares_candidates_by_common_draws() -> None:
+    search = built("lols")
+    assert isinstance(search.roll_out, Deviations)
+    finish = search.roll_out.roll_out
+    assert finish.own_is_greedy
+    assert finish.mix_unit != "roll_out"
+    assert 0 < finish.p_reference(0) == finish.p_reference(10_000) < 1
+    sampled = built("lols", roll_in={"decoding": "sample"}).roll_out
+    assert isinstance(sampled, Deviations)
+    # A sampled trajectory is not what the model would go on with greedily.
+    assert not sampled.roll_out.own_is_greedy
+
+
+def test_hierarchical_is_lols_where_a_segment_failed() -> None:
+    search, lols = built("hierarchical"), built("lols")
+    assert isinstance(search.roll_out, Deviations)
+    assert isinstance(lols.roll_out, Deviations)
+    assert search.roll_out.states.name == "failed_segments"
+    assert search.roll_out.roll_out == lols.roll_out.roll_out
+    assert search.roll_in == lols.roll_in
+
+
+def test_a_bandit_deviates_once() -> None:
+    search = built("bandit_lols")
+    assert isinstance(search.roll_out, Bandit)
+    assert (search.roll_out.states.name, search.roll_out.states.per_sentence) == ("uniform", 1)
 
 
 def test_settings_on_top_reach_the_parts() -> None:
     search = built(
         "lols",
-        roll_in={"decoding": "sample", "temperature": 0.3},
-        decisions={"states": "all", "k": 7},
-        roll_out={"p_reference": 0.25},
+        roll_in={"decoding": "sample", "temperature": 0.3, "top_p": 0.9},
+        decisions={"states": "all", "k": 7, "candidates": "biased"},
+        roll_out={"p_reference": 0.25, "mix_unit": "sentence", "horizon": 4},
+        reference={"quality": "suboptimal", "noise": 0.4},
         cost={"smoothing": "floor"},
         length_limit={"factor": 2.0, "constant": 5},
     )
-    assert search.roll_in.temperature == 0.3
-    assert search.roll_in.limit == LengthLimit(2.0, 5, longest=POSITIONS)
+    assert (search.roll_in.decoding.temperature, search.roll_in.decoding.top_p) == (0.3, 0.9)
+    assert search.limit == LengthLimit(2.0, 5, longest=POSITIONS)
+    assert search.cost == OnTokens(SentenceBleu("floor"))
     assert isinstance(search.roll_out, Deviations)
-    # A sampled trajectory is not what the model would go on with greedily.
-    assert not search.roll_out.greedy_roll_in
-    assert (search.roll_out.states, search.roll_out.k, search.roll_out.p_reference) == ("all", 7, 0.25)
-    assert search.roll_out.cost == search.cost == SentenceBleu("floor")
-    assert search.roll_out.limit == search.roll_in.limit
+    assert (search.roll_out.states.name, search.roll_out.candidates.name) == ("all", "biased")
+    assert search.roll_out.candidates.k == 7
+    finish = search.roll_out.roll_out
+    assert (finish.p_reference(9), finish.mix_unit, finish.horizon) == (0.25, "sentence", 4)
+    assert finish.cost == search.cost
+    assert isinstance(finish.reference, Noisy)
+    assert (finish.reference.kind, finish.reference.probability) == ("suboptimal", 0.4)

@@ -1,232 +1,305 @@
-"""Losses against explicit (N, V) cost matrices, in double precision: values and gradients."""
+"""Losses of single states, in double precision: against their definitions over the vocabulary, and what all share."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import pytest
 import torch
-import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from l2s_nmt.search import losses
-from l2s_nmt.search.losses import LOSSES, LossFunction, expected_cost, kl_to_cost_softmax, target_learning
+from l2s_nmt.search.losses import vocabulary
+from l2s_nmt.search.losses.table import LOSSES, Support
 from l2s_nmt.search.types import CostVectors, Decisions
 
 ALPHA = 1.7
+NAMES = [name for name in LOSSES if name != "minimum_risk"]
+SUPPORTS: tuple[Support, ...] = ("vocabulary", "candidates")
+
+quickly = settings(max_examples=30, deadline=None)
+each_loss = pytest.mark.parametrize("name", NAMES)
+each_support = pytest.mark.parametrize("support", SUPPORTS)
+each_knowledge = pytest.mark.parametrize("known", [True, False])
 
 
-def problem(
-    seed: int, states: int = 9, vocabulary: int = 11, width: int = 5
-) -> tuple[Tensor, Decisions, CostVectors]:
+@dataclass(frozen=True)
+class Problem:
+    logits: Tensor
+    decisions: Decisions
+    costs: CostVectors
+    support: Support
+
+    def loss(self, name: str, alpha: float = ALPHA) -> Tensor:
+        function = LOSSES[name].function
+        return function(self.logits, self.decisions, self.costs, alpha=alpha, support=self.support)
+
+    def gradient(self, values: Tensor) -> Tensor:
+        """Of a sum in which every state has another weight."""
+        if not values.requires_grad:
+            return torch.zeros_like(self.logits)
+        weights = torch.linspace(-1, 2, len(values) + 1, dtype=values.dtype)[1:]
+        (gradient,) = torch.autograd.grad(values, self.logits, weights, retain_graph=True)
+        return gradient
+
+
+def random_problem(
+    seed: int,
+    states: int = 9,
+    size: int = 11,
+    width: int = 5,
+    *,
+    known: bool = True,
+    support: Support = "vocabulary",
+    empty: bool = False,
+) -> Problem:
     """Random states with few distinct costs, so that ties occur, some of them with the unlisted actions."""
     draw = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(states, vocabulary, dtype=torch.float64, generator=draw)
-    actions = torch.stack([torch.randperm(vocabulary, generator=draw)[:width] for _ in range(states)])
-    mask = torch.rand(states, width, generator=draw) < 0.7
-    mask[:, 0] = True
+    logits = 3 * torch.randn(states, size, dtype=torch.float64, generator=draw)
+    actions = torch.stack([torch.randperm(size, generator=draw)[:width] for _ in range(states)])
+    mask = torch.rand(states, width, generator=draw) < 0.8
+    if not empty:
+        mask[:, 0] = True
+    junk = torch.randint(0, size, (states, width), generator=draw)
     costs = torch.randint(0, 4, (states, width), generator=draw).double() / 3
-    other = torch.randint(0, 4, (states,), generator=draw).double() / 3
+    other = torch.randint(0, 4, (states,), generator=draw).double() / 3 if known else None
     position = torch.arange(states)
-    decisions = Decisions(position, position, actions.masked_fill(~mask, 0), mask)
-    return logits.requires_grad_(), decisions, CostVectors(costs.masked_fill(~mask, 0), other)
+    decisions = Decisions(position, position, torch.where(mask, actions, junk), mask)
+    return Problem(
+        logits.requires_grad_(), decisions, CostVectors(costs.masked_fill(~mask, 0), other), support
+    )
 
 
-def matrix(logits: Tensor, decisions: Decisions, costs: CostVectors) -> Tensor:
-    """(N, V) cost of every action; infinite where it is not known."""
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Problems of all sizes and kinds, among them states whose actions are all listed, or none of them."""
+    size = draw(st.integers(2, 9))
+    known, support = draw(st.booleans()), draw(st.sampled_from(SUPPORTS))
+    return random_problem(
+        draw(st.integers(0, 10_000)),
+        draw(st.integers(1, 4)),
+        size,
+        draw(st.integers(1, size)),
+        known=known,
+        support=support,
+        empty=known and support == "vocabulary",
+    )
+
+
+def by_definition(name: str, scores: Tensor, costs: Tensor, listed: Tensor, support: Support) -> Tensor:
+    """One state's loss from the (V,) scores, costs (infinite where unknown), and which actions are listed."""
+    if name == "expected_cost":
+        known = costs.isfinite()
+        return (scores[known].softmax(0) * costs[known]).sum()
+    if name == "policy_gradient":
+        return (scores.log_softmax(0)[listed] * costs[listed]).sum()
+    if name == "weighted_all_pairs":
+        return all_pairs(scores, costs, listed, support)
+    part = listed if support == "candidates" else torch.ones_like(listed)
+    scores, costs = scores[part], costs[part]
+    known = costs.isfinite()
+    cheapest, best = costs.min(), costs == costs.min()
+    if name in ("cost_augmented", "hinge"):
+        augmented = scores + ALPHA * torch.where(known, costs - cheapest, 0)
+        if name == "hinge":
+            return augmented.max() - scores[best].max()
+        return -augmented.log_softmax(0)[best].mean()
+    if name == "target_learning":
+        return -scores.log_softmax(0)[best].mean()
+    if name == "cost_regression":
+        scores, costs = scores[known], costs[known]
+        return ((scores - scores.mean() + ALPHA * (costs - costs.mean())) ** 2).mean() / 2
+    return divergence(name, scores, (-ALPHA * costs).softmax(0))
+
+
+def divergence(name: str, scores: Tensor, targets: Tensor) -> Tensor:
+    if name == "inverse_kl":
+        scores, targets = scores[targets > 0], targets[targets > 0]
+    total = torch.zeros(())
+    for ours, theirs in zip(scores.softmax(0), targets, strict=True):
+        middle = (ours + theirs) / 2
+        if name == "kl" and theirs > 0:
+            total = total + theirs * (theirs / ours).log()
+        elif name == "inverse_kl":
+            total = total + ours * (ours / theirs).log()
+        elif name == "js":
+            total = total + ours * (ours / middle).log() / 2
+            total = total + (theirs * (theirs / middle).log() / 2 if theirs > 0 else 0)
+    return total
+
+
+def all_pairs(scores: Tensor, costs: Tensor, listed: Tensor, support: Support) -> Tensor:
+    entries = list(zip(scores[listed], costs[listed], strict=True))
+    if support == "vocabulary" and not listed.all() and costs[~listed].isfinite().all():
+        entries.append((scores[~listed].logsumexp(0), costs[~listed][0]))
+    total = scores.sum() * 0
+    for one, two in combinations(entries, 2):
+        (cheap, low), (dear, high) = (one, two) if one[1] <= two[1] else (two, one)
+        total = total + (high - low) * torch.log(1 + torch.exp(dear - cheap))
+    return total / max(1, len(entries) * (len(entries) - 1) / 2)
+
+
+def brute_force(name: str, problem: Problem) -> Tensor:
     rows = []
-    for n in range(len(decisions)):
-        other = math.inf if costs.other is None else float(costs.other[n])
-        row = torch.full(logits.shape[1:], other, dtype=torch.float64)
-        for action, real, cost in zip(decisions.actions[n], decisions.mask[n], costs.costs[n], strict=True):
-            if real:
-                row[int(action)] = float(cost)
-        rows.append(row)
-    return torch.stack(rows)
+    for n, scores in enumerate(problem.logits):
+        other = math.inf if problem.costs.other is None else float(problem.costs.other[n])
+        costs, listed = torch.full_like(scores, other), torch.zeros_like(scores, dtype=torch.bool)
+        for k in problem.decisions.mask[n].nonzero():
+            action = problem.decisions.actions[n, k]
+            costs[action], listed[action] = problem.costs.costs[n, k], True
+        rows.append(by_definition(name, scores, costs.detach(), listed, problem.support))
+    return torch.stack(rows).to(problem.logits.dtype)
 
 
-def brute_expected_cost(logits: Tensor, table: Tensor) -> Tensor:
-    known = table.isfinite()
-    weights = logits.softmax(1) * known
-    return (weights * table.masked_fill(~known, 0)).sum(1) / weights.sum(1)
-
-
-def brute_kl(logits: Tensor, table: Tensor) -> Tensor:
-    target = (-ALPHA * table).softmax(1)
-    known = torch.where(target > 0, target.log(), 0)
-    return (target * (known - logits.log_softmax(1))).sum(1)
-
-
-def brute_target_learning(logits: Tensor, table: Tensor) -> Tensor:
-    optimal = table == table.amin(1, keepdim=True)
-    return -(logits.log_softmax(1) * optimal).sum(1) / optimal.sum(1)
-
-
-BRUTE = {"expected_cost": brute_expected_cost, "kl": brute_kl, "target_learning": brute_target_learning}
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("name", LOSSES)
-def test_value_and_gradient_equal_brute_force_over_the_vocabulary(name: str, known: bool, seed: int) -> None:
-    logits, decisions, costs = problem(seed)
-    costs = costs if known else CostVectors(costs.costs)
-    loss = LOSSES[name](logits, decisions, costs, alpha=ALPHA)
-    brute = BRUTE[name](logits, matrix(logits, decisions, costs))
-    torch.testing.assert_close(loss, brute)
-    weights = torch.linspace(-1, 2, len(decisions), dtype=torch.float64)
-    gradient = torch.autograd.grad(loss, logits, weights)
-    torch.testing.assert_close(gradient, torch.autograd.grad(brute, logits, weights))
-
-
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("name", LOSSES)
-def test_gradient_equals_finite_differences(name: str, known: bool) -> None:
-    logits, decisions, costs = problem(7)
-    costs = costs if known else CostVectors(costs.costs)
-    assert torch.autograd.gradcheck(lambda z: LOSSES[name](z, decisions, costs, alpha=ALPHA), logits)
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_gradient_of_expected_cost_does_not_change_with_a_constant(known: bool) -> None:
-    logits, decisions, costs = problem(3)
-    other = costs.other if known else None
-    shifted = CostVectors(costs.costs + 5, None if other is None else other + 5)
-    values = [
-        expected_cost(logits, decisions, vectors, alpha=1)
-        for vectors in (CostVectors(costs.costs, other), shifted)
-    ]
-    torch.testing.assert_close(values[1], values[0] + 5)
-    gradients = [torch.autograd.grad(value.sum(), logits)[0] for value in values]
-    torch.testing.assert_close(gradients[1], gradients[0])
-
-
-def hamming(states: int, vocabulary: int, known: bool) -> tuple[Tensor, Tensor, Decisions, CostVectors]:
-    """Logits, gold tokens, and costs of 0 for them and 1 for everything else."""
-    draw = torch.Generator().manual_seed(0)
-    logits = torch.randn(states, vocabulary, dtype=torch.float64, generator=draw).requires_grad_()
-    gold = torch.randint(0, vocabulary, (states,), generator=draw)
-    actions = (gold[:, None] + torch.arange(3)) % vocabulary
-    costs = torch.tensor([0.0, 1.0, 1.0]).expand(states, 3)
-    decisions = Decisions(gold, gold, actions, torch.ones(states, 3, dtype=torch.bool))
-    return logits, gold, decisions, CostVectors(costs, torch.ones(states) if known else None)
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_target_learning_with_hamming_costs_is_cross_entropy(known: bool) -> None:
-    logits, gold, decisions, costs = hamming(6, 13, known)
-    loss = target_learning(logits, decisions, costs, alpha=1)
-    entropy = F.cross_entropy(logits, gold, reduction="none")
-    torch.testing.assert_close(loss, entropy)
-    torch.testing.assert_close(
-        torch.autograd.grad(loss.sum(), logits), torch.autograd.grad(entropy.sum(), logits)
-    )
-
-
-@pytest.mark.parametrize("alpha", [0.1, 1.0, 6.0])
-def test_kl_with_hamming_costs_is_label_smoothing(alpha: float) -> None:
-    vocabulary = 13
-    logits, gold, decisions, costs = hamming(6, vocabulary, known=True)
-    mass = 1 / (1 + (vocabulary - 1) * math.exp(-alpha))
-    rest = (1 - mass) / (vocabulary - 1)
-    target_entropy = -mass * math.log(mass) - (vocabulary - 1) * rest * math.log(rest)
-    smoothed = F.cross_entropy(logits, gold, reduction="none", label_smoothing=vocabulary * rest)
-    loss = kl_to_cost_softmax(logits, decisions, costs, alpha=alpha)
-    torch.testing.assert_close(loss, smoothed - target_entropy)
-    torch.testing.assert_close(
-        torch.autograd.grad(loss.sum(), logits), torch.autograd.grad(smoothed.sum(), logits)
-    )
-
-
-def test_kl_approaches_target_learning_as_alpha_grows() -> None:
-    logits, decisions, costs = problem(4)
-    table = matrix(logits, decisions, costs)
-    ties = (table == table.amin(1, keepdim=True)).sum(1)
-    kl = kl_to_cost_softmax(logits, decisions, costs, alpha=500)
-    torch.testing.assert_close(kl + ties.log(), target_learning(logits, decisions, costs, alpha=1))
-
-
-@pytest.mark.parametrize("loss", LOSSES.values())
-def test_a_fully_listed_vocabulary_has_no_other_action(loss: LossFunction) -> None:
-    logits, decisions, costs = problem(2, vocabulary=5)
-    everything = torch.ones(9, 5, dtype=torch.bool)
-    full = Decisions(decisions.sentence, decisions.position, torch.arange(5).expand(9, 5), everything)
-    costs = CostVectors(costs.costs + 1)
-    # What nothing can cost must not matter, be it the smallest of all.
-    pointless = CostVectors(costs.costs, torch.zeros(9, dtype=torch.float64))
-    torch.testing.assert_close(
-        loss(logits, full, pointless, alpha=ALPHA), loss(logits, full, costs, alpha=ALPHA)
-    )
-
-
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("loss", LOSSES.values())
-def test_masked_entries_have_no_influence(loss: LossFunction, known: bool) -> None:
-    logits, decisions, costs = problem(5)
-    other = costs.other if known else None
-    junk = torch.cat([decisions.actions, decisions.actions], 1)
-    mask = torch.cat([decisions.mask, torch.zeros_like(decisions.mask)], 1)
-    wider = Decisions(decisions.sentence, decisions.position, junk, mask)
-    padded = CostVectors(torch.cat([costs.costs, torch.zeros_like(costs.costs)], 1), other)
-    first = loss(logits, decisions, CostVectors(costs.costs, other), alpha=ALPHA)
-    second = loss(logits, wider, padded, alpha=ALPHA)
-    torch.testing.assert_close(first, second)
-    torch.testing.assert_close(
-        torch.autograd.grad(first.sum(), logits), torch.autograd.grad(second.sum(), logits)
-    )
-
-
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("loss", LOSSES.values())
-def test_blocks_of_rows_change_nothing(
-    loss: LossFunction, known: bool, monkeypatch: pytest.MonkeyPatch
+@each_loss
+@quickly
+@given(problem=problems())
+def test_value_and_gradient_are_those_of_the_definition_over_the_vocabulary(
+    name: str, problem: Problem
 ) -> None:
-    logits, decisions, costs = problem(6, states=10)
-    costs = costs if known else CostVectors(costs.costs)
-    whole = loss(logits, decisions, costs, alpha=ALPHA)
-    (gradient,) = torch.autograd.grad(whole.sum(), logits)
-    monkeypatch.setattr(losses, "_CPU_ELEMENTS", 3 * logits.shape[1])
-    parts = loss(logits, decisions, costs, alpha=ALPHA)
+    loss, brute = problem.loss(name), brute_force(name, problem)
+    torch.testing.assert_close(loss, brute)
+    torch.testing.assert_close(problem.gradient(loss), problem.gradient(brute))
+
+
+@each_support
+@each_knowledge
+@each_loss
+def test_gradient_equals_finite_differences(name: str, known: bool, support: Support) -> None:
+    problem = random_problem(7, 5, 8, 4, known=known, support=support)
+    assert torch.autograd.gradcheck(lambda z: replace(problem, logits=z).loss(name), problem.logits)
+
+
+@each_loss
+@quickly
+@given(problem=problems(), constant=st.floats(-3, 3))
+def test_a_constant_on_all_costs_leaves_the_gradient(name: str, problem: Problem, constant: float) -> None:
+    costs, other = problem.costs.costs, problem.costs.other
+    shifted = CostVectors(costs + constant, None if other is None else other + constant)
+    first, second = problem.loss(name), replace(problem, costs=shifted).loss(name)
+    if name == "policy_gradient":  # It needs a baseline for that reason.
+        log_probs = problem.logits.log_softmax(1).gather(1, problem.decisions.actions)
+        first = first + constant * (log_probs * problem.decisions.mask).sum(1)
+    torch.testing.assert_close(second, first + constant if name == "expected_cost" else first)
+    torch.testing.assert_close(problem.gradient(second), problem.gradient(first))
+
+
+@each_loss
+@quickly
+@given(problem=problems(), data=st.data())
+def test_order_and_masked_entries_have_no_influence(name: str, problem: Problem, data: st.DataObject) -> None:
+    decisions, costs = problem.decisions, problem.costs
+    junk = torch.arange(len(decisions))[:, None] % problem.logits.shape[1]
+    order = data.draw(st.permutations(range(decisions.actions.shape[1] + 2)))
+    wider = replace(
+        decisions,
+        actions=torch.cat([decisions.actions, junk, decisions.actions[:, :1]], 1)[:, order],
+        mask=torch.cat([decisions.mask, torch.zeros(len(junk), 2, dtype=torch.bool)], 1)[:, order],
+    )
+    padded = torch.cat([costs.costs, torch.zeros(len(junk), 2)], 1)[:, order]
+    other = replace(problem, decisions=wider, costs=CostVectors(padded, costs.other))
+    first, second = problem.loss(name), other.loss(name)
+    torch.testing.assert_close(second, first)
+    torch.testing.assert_close(problem.gradient(second), problem.gradient(first))
+
+
+@each_knowledge
+@each_loss
+def test_both_supports_are_the_same_where_all_actions_are_listed(name: str, known: bool) -> None:
+    problem = random_problem(3, size=6, width=6)
+    full = replace(problem.decisions, actions=torch.arange(6).expand(9, 6), mask=torch.ones(9, 6).bool())
+    # What nothing can cost must not matter, be it not even a number.
+    other = torch.full((9,), math.nan) if known else None
+    costs = CostVectors(problem.costs.costs, other)
+    first = Problem(problem.logits, full, costs, "vocabulary")
+    values = [replace(first, support=support).loss(name) for support in SUPPORTS]
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*map(problem.gradient, values))
+    torch.testing.assert_close(values[0], brute_force(name, replace(first, costs=CostVectors(costs.costs))))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if LOSSES[name].normalises])
+def test_support_of_the_candidates_leaves_all_others_alone(name: str) -> None:
+    problem = random_problem(4, support="candidates")
+    value = problem.loss(name)
+    ignorant = replace(problem, costs=CostVectors(problem.costs.costs))
+    assert torch.equal(value, ignorant.loss(name))
+    listed = torch.zeros_like(problem.logits).scatter_add(
+        1, problem.decisions.actions, problem.decisions.mask.double()
+    )
+    gradient = problem.gradient(value)
+    assert gradient.any()
+    assert not gradient[listed == 0].any()
+
+
+@each_knowledge
+@pytest.mark.parametrize("name", [name for name in NAMES if not LOSSES[name].normalises])
+def test_losses_without_a_choice_of_support_ignore_it(name: str, known: bool) -> None:
+    problem = random_problem(4, known=known)
+    assert torch.equal(problem.loss(name), replace(problem, support="candidates").loss(name))
+
+
+@each_loss
+def test_alpha_has_an_effect_exactly_where_the_table_says_so(name: str) -> None:
+    problem = random_problem(4)
+    assert torch.equal(problem.loss(name, 1.0), problem.loss(name, 2.0)) != LOSSES[name].uses_alpha
+
+
+@each_knowledge
+@each_loss
+def test_blocks_of_rows_change_nothing(name: str, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = random_problem(6, states=10, known=known)
+    whole = problem.loss(name)
+    gradient = problem.gradient(whole)
+    monkeypatch.setattr(vocabulary, "_CPU_ELEMENTS", 3 * problem.logits.shape[1])
+    parts = problem.loss(name)
     assert torch.equal(parts, whole)
-    assert torch.equal(torch.autograd.grad(parts.sum(), logits)[0], gradient)
+    assert torch.equal(problem.gradient(parts), gradient)
 
 
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("loss", LOSSES.values())
-def test_extreme_logits_give_finite_losses_and_gradients(loss: LossFunction, known: bool) -> None:
-    exact, decisions, costs = problem(8)
-    other = None if costs.other is None or not known else costs.other.float()
-    logits = (1000 * exact.detach()).float().requires_grad_()
-    value = loss(logits, decisions, CostVectors(costs.costs.float(), other), alpha=50.0)
-    (gradient,) = torch.autograd.grad(value.sum(), logits)
+def single(problem: Problem, logits: Tensor) -> Problem:
+    """The problem with other logits and its costs in float32."""
+    other = problem.costs.other
+    costs = CostVectors(problem.costs.costs.float(), None if other is None else other.float())
+    return replace(problem, logits=logits.requires_grad_(), costs=costs)
+
+
+@each_support
+@each_knowledge
+@each_loss
+def test_extreme_logits_give_finite_losses_and_gradients(name: str, known: bool, support: Support) -> None:
+    exact = random_problem(8, known=known, support=support)
+    problem = single(exact, (1000 * exact.logits.detach()).float())
+    value = problem.loss(name, alpha=50.0)
     assert value.dtype == torch.float32
     assert value.isfinite().all()
-    assert gradient.isfinite().all()
+    assert problem.gradient(value).isfinite().all()
 
 
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("loss", LOSSES.values())
-def test_half_precision_logits_are_computed_in_single(loss: LossFunction, known: bool) -> None:
-    exact, decisions, costs = problem(9)
-    logits = exact.detach().bfloat16().requires_grad_()
-    single = logits.detach().float().requires_grad_()
-    other = costs.other.float() if known and costs.other is not None else None
-    costs = CostVectors(costs.costs.float(), other)
-    value, expected = (loss(z, decisions, costs, alpha=ALPHA) for z in (logits, single))
+@each_support
+@each_knowledge
+@each_loss
+def test_half_precision_logits_are_computed_in_single(name: str, known: bool, support: Support) -> None:
+    exact = random_problem(9, known=known, support=support)
+    half = single(exact, exact.logits.detach().bfloat16())
+    full = single(exact, half.logits.detach().float())
+    value, expected = half.loss(name), full.loss(name)
     torch.testing.assert_close(value, expected)
-    (gradient,) = torch.autograd.grad(value.sum(), logits)
-    (exact_gradient,) = torch.autograd.grad(expected.sum(), single)
-    torch.testing.assert_close(gradient, exact_gradient.bfloat16())
+    torch.testing.assert_close(half.gradient(value), full.gradient(expected).bfloat16())
 
 
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("loss", LOSSES.values())
-def test_no_states_give_no_losses(loss: LossFunction, known: bool) -> None:
-    logits, decisions, costs = problem(1)
-    other = costs.other[:0] if known and costs.other is not None else None
-    none = Decisions(
-        decisions.sentence[:0], decisions.position[:0], decisions.actions[:0], decisions.mask[:0]
-    )
-    value = loss(logits[:0], none, CostVectors(costs.costs[:0], other), alpha=1)
+@each_support
+@each_knowledge
+@each_loss
+def test_no_states_give_no_losses(name: str, known: bool, support: Support) -> None:
+    whole = random_problem(1, known=known, support=support)
+    nothing = torch.zeros(0, dtype=torch.long)
+    rows = Decisions(nothing, nothing, whole.decisions.actions[:0], whole.decisions.mask[:0])
+    other = None if whole.costs.other is None else whole.costs.other[:0]
+    logits = whole.logits[:0]
+    value = Problem(logits, rows, CostVectors(whole.costs.costs[:0], other), support).loss(name)
     assert value.shape == (0,)
-    assert not torch.autograd.grad(value.sum(), logits)[0].any()
+    assert not torch.autograd.grad(value.sum(), whole.logits)[0].any()

@@ -20,34 +20,30 @@ from torch import Tensor, nn
 
 from l2s_nmt.data.batches import Batch, Rows, collate, split_batch
 from l2s_nmt.model import Policy
-from l2s_nmt.search.costs import SentenceBleu, edit_distance_cost
-from l2s_nmt.search.losses import expected_cost
+from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.randomness import Draws
-from l2s_nmt.search.roll_in import LengthLimit, RollIn
-from l2s_nmt.search.roll_out import Deviations, EditDistanceOracle
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training import loop
 from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.checkpoints import Progress, list_checkpoints
-from l2s_nmt.training.loop import Interrupted, Limits, Trainer, TrainingData, Validation
+from l2s_nmt.training.limits import Limits
+from l2s_nmt.training.loop import Trainer, TrainingData, Validation
 from l2s_nmt.training.objective import Counts, Losses, Objective
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
+from l2s_nmt.training.signals import Interrupted
 from tests.helpers import read_lines, without_times
+from tests.searches import search_of
 from tests.tiny import new_policy, random_sentences, shared_policy
 
 SENTENCES, ROWS_A_BATCH = 24, 4
 EPOCH = SENTENCES // ROWS_A_BATCH
-LIMIT = LengthLimit(1.0, 3)
-SAMPLED = RollIn("learned", "sample", 1.0, LIMIT)
-LOLS = Search(
-    SAMPLED,
-    Deviations("uniform", 2, "top_k", 3, "mixed", 0.5, False, SentenceBleu("add_k"), LIMIT),
-    SentenceBleu("add_k"),
-)
-AGGREVATED = Search(SAMPLED, EditDistanceOracle(), edit_distance_cost)
-TEACHER_FORCING = Objective(None, 0.0, 1.0, 0.1, 1.0)
-BOTH = Objective(expected_cost, 2.0, 0.5, 0.1, 1.0)
+SAMPLING = {"decoding": "sample", "temperature": 1.0}
+LOLS = search_of("lols", roll_in=SAMPLING, decisions={"per_sentence": 2, "k": 3})
+AGGREVATED = search_of("aggrevated", roll_in=SAMPLING)
+EXPECTED_COST = LOSSES["expected_cost"].function
+TEACHER_FORCING = Objective(None, 0.0, 1.0, 0.1, 1.0, "vocabulary")
+BOTH = Objective(EXPECTED_COST, 2.0, 0.5, 0.1, 1.0, "vocabulary")
 LIMITS = Limits(
     max_updates=12,
     max_epochs=None,
@@ -76,6 +72,7 @@ class Sitting:
     folder: Path
     limits: Limits = LIMITS
     search: Any = None
+    aggregate: Any = None
     objective: Any = TEACHER_FORCING
     averaging: str = "none"
     schedule: Schedule = field(default_factory=lambda: Schedule("constant", 0, 0.0))
@@ -109,6 +106,7 @@ class Sitting:
             schedule=self.schedule,
             averager=self.averager,
             search=self.search,
+            aggregate=self.aggregate,
             objective=self.objective,
             data=TrainingData(self._epoch, self._split, self._load),
             limits=self.limits,
@@ -344,21 +342,36 @@ def test_a_resumed_run_is_the_run_that_never_stopped(
     assert same(weights(second.policy), weights(straight.policy))
     assert same(second.averager.state(), straight.averager.state())
     assert second.lines() == straight.lines()
-    assert second.saved.keys() == straight.saved.keys() == {"best", "last"}
-    assert all(same(second.saved[name], straight.saved[name]) for name in ("best", "last"))
+    assert second.saved.keys() == straight.saved.keys()
+    assert straight.saved.keys() - {"average"} == {"best", "last"}
+    assert ("average" in straight.saved) == (straight.averager.kind != "none")
+    assert all(same(second.saved[name], straight.saved[name]) for name in straight.saved)
     assert replace(progress, seconds=0.0) == replace(straight.trainer.progress, seconds=0.0)
     assert len(straight.lines_of("train")) == 3
+
+
+@dataclass
+class Watched:
+    """A search that something else looks at."""
+
+    call: Callable[[Policy, Batch, Draws, float], Experience]
+
+    def __call__(self, policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
+        return self.call(policy, batch, draws, level)
+
+    def roll_in_costs(self, experience: Experience, batch: Batch) -> Tensor:
+        return AGGREVATED.roll_in_costs(experience, batch)
 
 
 def test_dropout_and_draws_differ_from_update_to_update(tmp_path: Path) -> None:
     # Else exact resumption would prove little.
     seen: list[tuple[int, int]] = []
 
-    def spy(policy: Policy, batch: Batch, draws: Draws) -> Experience:
+    def spy(policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
         seen.append((draws.seed, draws.update))
         return AGGREVATED(policy, batch, draws)
 
-    Sitting(tmp_path / "a", search=spy, objective=BOTH).run()
+    Sitting(tmp_path / "a", search=Watched(spy), objective=BOTH).run()
     assert seen == [(3, update) for update in range(12)]
     other, again = Sitting(tmp_path / "b"), Sitting(tmp_path / "c")
     other.run(seed=1)
@@ -436,7 +449,7 @@ def test_the_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
 def test_the_policy_searches_without_dropout_and_learns_with_it(tmp_path: Path) -> None:
     modes = []
 
-    def search(policy: Policy, batch: Batch, draws: Draws) -> Experience:
+    def search(policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
         modes.append(("search", policy.training, torch.is_grad_enabled()))
         return AGGREVATED(policy, batch, draws)
 
@@ -444,7 +457,7 @@ def test_the_policy_searches_without_dropout_and_learns_with_it(tmp_path: Path) 
         modes.append(("learn", policy.training, torch.is_grad_enabled()))
         return BOTH(policy, *arguments)
 
-    Sitting(tmp_path, search=search, objective=objective).run()
+    Sitting(tmp_path, search=Watched(search), objective=objective).run()
     assert modes == [("search", False, False), ("learn", True, True)] * 12
 
 

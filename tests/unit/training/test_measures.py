@@ -29,13 +29,18 @@ EXPERIENCE = Experience(
         tokens=torch.tensor([[3, 3, 1, 0], [2, 2, 9, 9]]),
         lengths=torch.tensor([4, 2]),
         finished=torch.tensor([True, False]),
+        by_reference=torch.tensor([[True, False, False, False], [False, True, True, False]]),
     ),
+    owner=torch.arange(2),
     decisions=DECISIONS,
     costs=COSTS,
-    roll_in_costs=torch.tensor([0.5, 0.25]),
     roll_outs=7,
+    observed=None,
     seconds={},
 )
+
+
+ROLL_IN_COSTS = torch.tensor([0.5, 0.25])
 
 
 def scores(*chosen: int) -> torch.Tensor:
@@ -70,7 +75,7 @@ def test_range_and_ties() -> None:
 
 def test_sums_and_ratios_by_hand() -> None:
     # The model chooses 3 (cost 0.5), 0 (not tried), and 2 (the best).
-    found = search_sums(EXPERIENCE, BATCH, scores(3, 0, 2), EXPERIENCE.roll_in_costs)
+    found = search_sums(EXPERIENCE, BATCH, scores(3, 0, 2), ROLL_IN_COSTS)
     sums = Sums()
     sums.add(found)
     summary = summarise(sums.take())
@@ -86,13 +91,15 @@ def test_sums_and_ratios_by_hand() -> None:
             "entropy": entropy,
             "length_ratio": 6 / 5,
             "finished": 0.5,
+            "states_labelled": 3 / 6,
+            "by_reference": 2 / 6,  # the third token of a sentence of two is padding
         },
         abs=1e-6,
     )
 
 
 def test_with_full_cost_vectors_every_choice_is_known() -> None:
-    found = search_sums(replace(EXPERIENCE, costs=FULL), BATCH, scores(1, 0, 0), EXPERIENCE.roll_in_costs)
+    found = search_sums(replace(EXPERIENCE, costs=FULL), BATCH, scores(1, 0, 0), ROLL_IN_COSTS)
     sums = Sums()
     sums.add(found)
     summary = summarise(sums.take())
@@ -103,7 +110,7 @@ def test_with_full_cost_vectors_every_choice_is_known() -> None:
 
 def test_differences_of_rounding_are_no_improvement() -> None:
     costs = CostVectors(torch.tensor([[0.0, 1e-7], [0.0, 0.0], [1e-7, 0.0]]))
-    found = search_sums(replace(EXPERIENCE, costs=costs), BATCH, scores(3, 1, 0), EXPERIENCE.roll_in_costs)
+    found = search_sums(replace(EXPERIENCE, costs=costs), BATCH, scores(3, 1, 0), ROLL_IN_COSTS)
     assert int(found["improvable"]) == 0
     assert int(found["ties"]) == 3
 

@@ -12,26 +12,22 @@ from torch.autograd import backward
 
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.model import Policy
-from l2s_nmt.search.costs import SentenceBleu, edit_distance_cost
-from l2s_nmt.search.losses import LOSSES, expected_cost
+from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.randomness import Draws
-from l2s_nmt.search.roll_in import LengthLimit, RollIn
-from l2s_nmt.search.roll_out import Deviations, EditDistanceOracle
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.search.types import CostVectors
 from l2s_nmt.training.objective import Counts, Losses, Objective
-from tests.tiny import FAMILIES, new_policy, random_batch
+from tests.searches import recipe_of, search_of
+from tests.tiny import FAMILIES, new_policy, next_scores, random_batch, source_of
 
-LIMIT = LengthLimit(1.0, 3)
-SAMPLED = RollIn("learned", "sample", 1.0, LIMIT)
-LOLS = Search(
-    SAMPLED,
-    Deviations("uniform", 2, "top_k", 3, "mixed", 0.5, False, SentenceBleu("add_k"), LIMIT),
-    SentenceBleu("add_k"),
+SAMPLING = {"decoding": "sample", "temperature": 1.0}
+LOLS = search_of("lols", roll_in=SAMPLING, decisions={"per_sentence": 2, "k": 3})
+AGGREVATED = search_of("aggrevated", roll_in=SAMPLING)
+EXPECTED_COST = LOSSES["expected_cost"].function
+TEACHER_FORCING = Objective(
+    loss=None, weight=0.0, cross_entropy=1.0, label_smoothing=0.0, alpha=1.0, support="vocabulary"
 )
-AGGREVATED = Search(SAMPLED, EditDistanceOracle(), edit_distance_cost)
-TEACHER_FORCING = Objective(loss=None, weight=0.0, cross_entropy=1.0, label_smoothing=0.0, alpha=1.0)
-BOTH = Objective(loss=expected_cost, weight=2.0, cross_entropy=0.5, label_smoothing=0.1, alpha=3.0)
+BOTH = Objective(EXPECTED_COST, 2.0, 0.5, 0.1, alpha=3.0, support="vocabulary")
 
 
 @torch.no_grad()
@@ -88,20 +84,24 @@ def test_label_smoothing_mixes_in_the_uniform_distribution() -> None:
     torch.testing.assert_close(value(smoothed, policy, batch, None), expected / batch.target_tokens)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [name for name, row in LOSSES.items() if not row.whole_translations])
 @pytest.mark.parametrize("search", [LOLS, AGGREVATED], ids=["lols", "aggrevated"])
 @pytest.mark.parametrize("cross_entropy", [0.0, 0.5])
 def test_the_terms_are_those_of_separate_forwards(name: str, search: Search, cross_entropy: float) -> None:
     policy = new_policy()
     batch = random_batch(policy, 6, seed=3)
     experience = searched(search, policy, batch)
-    objective = replace(BOTH, loss=LOSSES[name], cross_entropy=cross_entropy)
+    objective = replace(BOTH, loss=LOSSES[name].function, cross_entropy=cross_entropy)
     counts = Counts(tokens=70.0, states=30.0)
     total, terms, scores = objective(policy, batch, experience, counts)
 
     logits = policy.score(policy.encode(batch.source, batch.source_mask), experience.trajectories.tokens)
     at_states = logits[experience.decisions.sentence, experience.decisions.position]
-    apart = LOSSES[name](at_states, experience.decisions, experience.costs, alpha=3.0).sum()
+    apart = (
+        LOSSES[name]
+        .function(at_states, experience.decisions, experience.costs, alpha=3.0, support="vocabulary")
+        .sum()
+    )
     entropy = value(replace(TEACHER_FORCING, label_smoothing=0.1), policy, batch, None) * batch.target_tokens
     expected = cross_entropy * entropy / 70 + 2.0 * apart / 30
     torch.testing.assert_close(scores, at_states)
@@ -167,6 +167,22 @@ def test_gradient_against_finite_differences(search: Search) -> None:
             parameter.add_(direction, alpha=step)
         slope = (above - below) / (2 * step)
         torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("algorithm", ["reinforce", "minimum_risk"])
+def test_several_trajectories_of_a_sentence_are_scored_with_its_source(algorithm: str) -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 5, seed=4)
+    experience = searched(search_of(algorithm, roll_in={"samples": 3}), policy, batch)
+    assert experience.owner.tolist() == [row for row in range(5) for _ in range(3)]
+    function = LOSSES[recipe_of(algorithm).search.loss.name].function
+    scores = replace(BOTH, loss=function)(policy, batch, experience, Counts(1.0, 1.0))[2]
+    states = zip(experience.decisions.sentence.tolist(), experience.decisions.position.tolist(), strict=True)
+    for n, (row, position) in enumerate(states):
+        prefix = experience.trajectories.tokens[row, :position].tolist()
+        expected = next_scores(policy, source_of(batch, int(experience.owner[row])), prefix)
+        possible = expected.isfinite()  # all but the padding token
+        torch.testing.assert_close(scores[n, possible].detach(), expected[possible])
 
 
 @pytest.mark.parametrize("search", [LOLS, AGGREVATED], ids=["lols", "aggrevated"])

@@ -1,0 +1,167 @@
+"""Read the files of a split, row by row; every error names file and line."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from l2s_nmt.data.locate import Located, Wanted
+from l2s_nmt.data.rows import Row, fingerprint
+from l2s_nmt.errors import UserError
+
+
+def read_files(located: Located, wanted: Wanted) -> Iterator[Row]:
+    """Rows of the files of a split.
+
+    Raises:
+        UserError: while iterating, at what is unsound.
+    """
+    path = located.paths[0]
+    if located.kind == "text":
+        return _read_text(located.paths)
+    if located.kind == "tsv":
+        return _read_tsv(path, wanted.targets)
+    records = _json_records(path) if located.kind == "jsonl" else _parquet_records(path)
+    return read_records(records, wanted, str(path))
+
+
+def fingerprint_files(located: Located, wanted: Wanted) -> str:
+    """Hash of the content of the files and of what is wanted of them.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    parts = [located.kind.encode(), *wanted.key]
+    for path in located.paths:
+        try:
+            with path.open("rb") as stream:
+                parts.append(path.suffix.encode() + hashlib.file_digest(stream, "blake2b").digest())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error})") from None
+    return fingerprint(parts)
+
+
+def _read_text(paths: tuple[Path, ...]) -> Iterator[Row]:
+    for line, texts in enumerate(zip_longest(*(_lines(path) for path in paths)), 1):
+        if None in texts:
+            counts = ", ".join(f"{path} has {sum(1 for _ in _lines(path))} lines" for path in paths)
+            raise UserError(
+                f"the two sides do not belong together: {counts}; line n of each must say the same"
+            )
+        yield texts[0], [*texts[1:2], *filter(None, texts[2:])], line
+
+
+def _read_tsv(path: Path, targets: bool) -> Iterator[Row]:
+    fewest, width = 2 if targets else 1, 0
+    for line, text in enumerate(_lines(path), 1):
+        columns = text.split("\t")
+        width = width or len(columns)
+        if len(columns) < fewest or len(columns) != width:
+            known = f"the {width} of line 1"
+            expected = known if width >= fewest else "source TAB target [TAB further references]"
+            raise UserError(f"{path}, line {line}: {len(columns)} columns between tabs instead of {expected}")
+        yield columns[0], [columns[1], *filter(None, columns[2:])] if targets else [], line
+
+
+def _json_records(path: Path) -> Iterator[tuple[int, object]]:
+    for line, text in enumerate(_lines(path), 1):
+        try:
+            yield line, json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path}, line {line}: not JSON ({error}); each line must be one object"
+            ) from None
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[int, object]]:
+    row = 0
+    try:
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=1_000):
+                for record in batch.to_pylist():
+                    row += 1
+                    yield row, record
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable parquet file ({error})") from None
+
+
+def read_records(records: Iterable[tuple[int, object]], wanted: Wanted, origin: str) -> Iterator[Row]:
+    """Rows from (line, record) pairs, where a record maps language codes to text.
+
+    Args:
+        records: pairs in order.
+        wanted: which languages.
+        origin: for messages.
+
+    Raises:
+        UserError: a record has another form, or there is none.
+    """
+    line = 0
+    for line, record in records:
+        where = f"{origin}, line {line}"
+        if isinstance(record, Mapping) and isinstance(record.get("translation"), Mapping):
+            record = record["translation"]
+        if not isinstance(record, Mapping):
+            raise UserError(
+                f"{where}: {type(record).__name__} instead of an object with "
+                f"{'the keys' if wanted.targets else 'the key'} {', '.join(wanted.sides)}"
+            )
+        sources, *further = (_texts(record, language, where) for language in wanted.sides)
+        if len(sources) > 1:
+            raise UserError(
+                f"{where}: {wanted.source} has {len(sources)} texts; only the target may have several"
+            )
+        yield sources[0], further[0] if further else [], line
+    if line == 0:
+        raise UserError(f"{origin}: empty; there must be at least one sentence")
+
+
+def _texts(record: Mapping[str, Any], language: str, where: str) -> list[str]:
+    if language not in record:
+        found = ", ".join(map(str, record)) or "nothing"
+        hint = "Set the source and the target language to two of them"
+        raise UserError(f"{where}: no {language!r}; found {found}. {hint}")
+    value = record[language]
+    texts: list[str] = value if isinstance(value, list) else [value]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{where}: {language} is {value!r}; it must be a text or a list of texts")
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        raise UserError(
+            f"{where}: {language} holds half of a surrogate pair, which is no character; remove it"
+        )
+    return texts
+
+
+def _lines(path: Path) -> Iterator[str]:
+    line = 0
+    for line, raw in enumerate(_raw_lines(path), 1):
+        try:
+            yield raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path}, line {line}: byte {error.start + 1} (0x{raw[error.start]:02x}) is not UTF-8; "
+                f"convert the file, for example with iconv -t UTF-8"
+            ) from None
+    if line == 0:
+        raise UserError(f"{path}: the file is empty; there must be at least one sentence")
+
+
+def _raw_lines(path: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            first = stream.readline().removeprefix(codecs.BOM_UTF8)
+            if first:
+                yield first
+            yield from stream
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None

@@ -1,0 +1,259 @@
+"""Settings of the search that cannot work together are refused when the recipe is read, with what would work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from l2s_nmt.search.costs.table import COSTS
+from l2s_nmt.search.losses.table import LOSSES
+
+if TYPE_CHECKING:
+    from l2s_nmt.recipe_search import Search
+
+WHOLE_TRANSLATION = tuple(name for name, row in LOSSES.items() if row.whole_translations)
+"""Losses of a trajectory as a whole."""
+
+
+def refuse_incompatible(search: Search) -> None:
+    """Check all rules.
+
+    Raises:
+        ValueError: the first that is broken.
+    """
+    for rule in _RULES:
+        message = rule(search)
+        if message:
+            raise ValueError(message)
+
+
+def refuse_without_targets(search: Search) -> None:
+    """Check what a search needs that learns from source sentences alone.
+
+    Raises:
+        ValueError: names the first key that needs a target, and what works without.
+    """
+    needs = {
+        "search.loss.cross_entropy above 0": (search.loss.cross_entropy > 0, "set it to 0"),
+        "search.roll_in.policy reference or mixed": (search.roll_in.policy != "learned", "set learned"),
+        "search.roll_out.policy none, reference or mixed": (
+            search.roll_out.policy not in ("learned", "trajectory"),
+            "set learned or trajectory",
+        ),
+        "search.roll_out.horizon": (search.roll_out.horizon is not None, "remove it"),
+        "search.decisions.candidates biased or neighbours": (
+            search.decisions.candidates in ("biased", "neighbours"),
+            "set top_k, sampled or uniform",
+        ),
+        "search.decisions.states failed_segments": (
+            search.decisions.states == "failed_segments",
+            "set uniform",
+        ),
+        "every search.cost but own": (
+            any(term.name != "own" for term in search.cost.terms or (search.cost,)),
+            "set cost.name own with a function that needs no reference",
+        ),
+    }
+    for what, (needed, advice) in needs.items():
+        if needed:
+            raise ValueError(f"data.train_targets is none, but {what} needs the target: {advice}")
+
+
+def _unused(search: Search) -> str | None:
+    if search.loss.weight > 0:
+        return None
+    if search.roll_out.policy != "none":
+        return "loss.weight is 0, so the roll-outs would go unused; set roll_out.policy none"
+    if search.roll_in.policy != "reference" or search.roll_in.samples > 1:
+        return (
+            "loss.weight is 0, so the roll-in would go unused; set roll_in.policy reference, or loss.weight"
+        )
+    if search.aggregation or search.bandit:
+        return "loss.weight is 0, so aggregation and bandit would go unused; remove them, or set loss.weight"
+    return None
+
+
+def _roll_in(search: Search) -> str | None:
+    roll_in = search.roll_in
+    if roll_in.policy == "mixed" and roll_in.mix_unit == "state" and roll_in.decoding == "beam":
+        return (
+            "beam search writes whole sentences; set roll_in.mix_unit sentence, or decoding greedy or sample"
+        )
+    if roll_in.samples > 1 and (roll_in.policy == "reference" or roll_in.decoding != "sample"):
+        return "roll_in.samples above 1 would all be the same; set roll_in.policy learned and decoding sample"
+    return None
+
+
+def _imitation(search: Search) -> str | None:
+    if search.loss.weight == 0 or search.roll_out.policy != "none":
+        return None
+    if search.decisions.candidates != "full":
+        return (
+            "roll_out.policy none imitates the reference's action and tries no candidates; set "
+            "decisions.candidates full, or roll_out.policy reference, learned or mixed"
+        )
+    if search.reference.coaching and search.reference.name == "mcts":
+        return "coaching weighs every token's cost; mcts knows those it tried: use another reference"
+    return None
+
+
+def _learned_roll_out(search: Search) -> str | None:
+    policy, candidates = search.roll_out.policy, search.decisions.candidates
+    if policy not in ("learned", "mixed"):
+        return None
+    if candidates == "full":
+        return (
+            f"roll_out.policy {policy} cannot finish a sentence for every token of the vocabulary; set "
+            "decisions.candidates top_k, or roll_out.policy reference"
+        )
+    if candidates == "taken":
+        return "one candidate has nothing to be compared with; set decisions.candidates top_k"
+    return None
+
+
+def _reference_roll_out(search: Search) -> str | None:
+    """With a cost that the reference cannot answer for, or candidates that it cannot answer at."""
+    policy, reference, cost = search.roll_out.policy, search.reference.name, search.cost
+    if (reference == "own") != (search.reference.function is not None):
+        return "reference.name own and reference.function need each other; give function as module:name"
+    asked = policy in ("reference", "mixed") or search.roll_out.horizon is not None
+    if reference == "mcts":
+        return _mcts(search)
+    if not asked:
+        return None
+    on_tokens = cost.unit in (None, "tokens")
+    if reference == "bleu" and not (cost.name == "bleu" and on_tokens):
+        return f"the bleu reference does not answer for cost {cost.name}; set cost.name bleu with unit tokens"
+    if search.decisions.candidates != "full" or reference == "own":
+        return None
+    if reference == "edit_distance" and not (cost.name == "edit_distance" and on_tokens):
+        return (
+            f"the edit_distance reference does not answer for cost {cost.name} over the whole vocabulary; set "
+            "cost.name edit_distance, reference.name suffix, or decisions.candidates top_k"
+        )
+    if cost.name not in COSTS or not COSTS[cost.name].compares_tokens or not on_tokens:
+        return (
+            f"cost {cost.name} on {cost.unit or 'text'} does not see all unknown tokens alike, so its costs over "
+            "the whole vocabulary are not known; set decisions.candidates top_k"
+        )
+    return None
+
+
+def _mcts(search: Search) -> str | None:
+    if search.roll_in.policy != "learned" and search.roll_in.p_reference.start > 0:
+        return "mcts is a costly roll-in; set roll_in.policy learned"
+    if search.roll_out.policy == "mixed" or search.roll_out.horizon is not None:
+        return "mcts compares finished sentences by itself; set roll_out.policy reference"
+    if search.roll_out.policy == "reference" and search.decisions.candidates != "full":
+        return "mcts chooses which tokens to try; set decisions.candidates full"
+    if search.reference.quality != "optimal":
+        return "mcts has no worse form; set reference.quality optimal, or reference.simulations"
+    return None
+
+
+def _whole_translation(search: Search) -> str | None:
+    loss, decisions, roll_out = search.loss, search.decisions, search.roll_out
+    parts = {
+        f"loss.name {' or '.join(WHOLE_TRANSLATION)}": loss.name in WHOLE_TRANSLATION,
+        "roll_out.policy trajectory": roll_out.policy == "trajectory",
+        "decisions.candidates taken": decisions.candidates == "taken",
+    }
+    if any(parts.values()) and not all(parts.values()):
+        missing = [name for name, there in parts.items() if not there]
+        given = [name for name, there in parts.items() if there]
+        return f"{' and '.join(given)} needs {' and '.join(missing)}"
+    if not any(parts.values()):
+        return "roll_out.baseline is of the loss of trajectories" if roll_out.baseline != "none" else None
+    if search.roll_in.policy != "learned" or search.roll_in.decoding != "sample":
+        return f"{loss.name} learns from sampled translations; set roll_in.policy learned and decoding sample"
+    if decisions.states != "all":
+        return f"{loss.name} is of whole translations; set decisions.states all"
+    if roll_out.baseline == "others" and search.roll_in.samples < 2:
+        return "roll_out.baseline others needs roll_in.samples 2 or more"
+    if loss.name == "minimum_risk" and search.roll_in.samples < 2:
+        return "minimum_risk compares translations of a sentence; set roll_in.samples 2 or more"
+    return None
+
+
+def _bandit(search: Search) -> str | None:
+    if search.bandit is None:
+        return None
+    decisions = search.decisions
+    if search.roll_out.policy not in ("learned", "mixed", "reference"):
+        return "bandit observes the loss of a finished sentence; set roll_out.policy learned"
+    if decisions.candidates in ("full", "taken"):
+        return "bandit draws one of some candidates; set decisions.candidates top_k"
+    if decisions.states != "uniform" or decisions.per_sentence != 1:
+        return "bandit deviates once a sentence; set decisions.states uniform and decisions.per_sentence 1"
+    if search.bandit.estimator == "regression" and search.loss.name != "cost_regression":
+        return "bandit.estimator regression trains the regressor; set loss.name cost_regression"
+    return None
+
+
+def _aggregation(search: Search) -> str | None:
+    if search.aggregation and search.roll_out.policy not in ("none", "reference"):
+        return (
+            f"costs of roll_out.policy {search.roll_out.policy} are those of a policy that is gone when they are "
+            "replayed; set roll_out.policy none or reference, or remove aggregation"
+        )
+    return None
+
+
+def _horizon(search: Search) -> str | None:
+    if search.roll_out.horizon is None:
+        return None
+    if search.roll_out.policy not in ("learned", "mixed"):
+        return "roll_out.horizon is of learned roll-outs; set roll_out.policy learned or mixed"
+    if search.roll_out.policy == "mixed" and search.roll_out.mix_unit == "state":
+        return "with mix_unit state the reference takes part at every token; remove roll_out.horizon"
+    return None
+
+
+def _loss(search: Search) -> str | None:
+    loss = search.loss
+    if (loss.name == "own") != (loss.function is not None):
+        return "loss.name own and loss.function need each other; give function as module:function"
+    if loss.weight == 0 or loss.name == "own":
+        return None
+    row = LOSSES[loss.name]
+    if loss.alpha is not None and not row.uses_alpha:
+        return f"loss {loss.name} has no alpha; remove it, or choose a loss that has one: {_with_alpha()}"
+    if loss.support == "candidates":
+        if not row.normalises:
+            return f"loss {loss.name} has no choice of support; remove loss.support"
+        if search.decisions.candidates == "full":
+            return "loss.support candidates leaves the rest of the vocabulary out; set decisions.candidates top_k"
+    return None
+
+
+def _with_alpha() -> str:
+    return ", ".join(name for name, row in LOSSES.items() if row.uses_alpha)
+
+
+def _cost(search: Search) -> str | None:
+    cost = search.cost
+    if (cost.name == "sum") != bool(cost.terms):
+        return "cost.name sum and cost.terms need each other; a term is {name: bleu, weight: 1.0}"
+    for term in cost.terms or (cost,):
+        row = COSTS[term.name]
+        if term.unit is not None and term.unit not in row.units:
+            allowed = " or ".join(row.units) or "no unit"
+            return f"cost {term.name} is not on {term.unit}; it allows {allowed}"
+        if (term.name == "own") != (term.function is not None):
+            return "cost.name own and cost.function need each other; give function as module:function"
+    return None
+
+
+_RULES: tuple[Callable[[Search], str | None], ...] = (
+    _unused,
+    _cost,
+    _roll_in,
+    _whole_translation,
+    _imitation,
+    _learned_roll_out,
+    _bandit,
+    _reference_roll_out,
+    _aggregation,
+    _horizon,
+    _loss,
+)

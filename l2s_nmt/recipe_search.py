@@ -1,0 +1,232 @@
+"""The ``search`` section of a recipe: the parts that an algorithm is composed of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from l2s_nmt.recipe_checks import refuse_incompatible
+from l2s_nmt.recipe_types import STRICT, Count, Natural, NonNegative, Positive, Probability
+from l2s_nmt.search.algorithms import ALGORITHMS
+from l2s_nmt.search.costs.table import COSTS
+from l2s_nmt.search.losses.table import LOSSES
+
+
+@dataclass(frozen=True, config=STRICT)
+class PReference:
+    """The probability of the reference in a mixture, by update; a plain number stands for a constant."""
+
+    schedule: Literal["constant", "linear", "exponential", "inverse_sigmoid"] = "constant"
+    start: Probability = 0.5
+    end: Probability = 0.0
+    """Where it goes; not used by constant."""
+    updates: Count = 1_000
+    """How long it takes: linear arrives, exponential has a hundredth left, inverse_sigmoid is half-way at half."""
+
+
+def _number_is_constant(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return {"schedule": "constant", "start": float(value)} if is_number else value
+
+
+Mixture = Annotated[PReference, BeforeValidator(_number_is_constant)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class RollIn:
+    """Which policy writes the prefixes on which the model learns."""
+
+    policy: Literal["reference", "learned", "mixed"] = "reference"
+    p_reference: Mixture = PReference()
+    """Of mixed."""
+    mix_unit: Literal["state", "sentence"] = "state"
+    """Of mixed: draw the policy for each token, or once for a sentence."""
+    decoding: Literal["greedy", "sample", "beam"] = "greedy"
+    """How the learned policy chooses its tokens."""
+    temperature: Positive = 1.0
+    """Of sampling."""
+    top_k: Count | None = None
+    """Sample among so many most probable tokens."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Sample among the fewest tokens that have this probability together."""
+    beam: Annotated[int, Field(ge=2)] = 5
+    """Width of beam search."""
+    samples: Count = 1
+    """Trajectories of each sentence."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Reference:
+    """The reference policy, derived from the target."""
+
+    name: Literal["copy", "suffix", "edit_distance", "bleu", "mcts", "own"] = "suffix"
+    """copy: the target's token at the same position; suffix: the suffix of the target that makes the sentence
+    cheapest; edit_distance: the exact dynamic oracle; bleu: the best completion under BLEU, searched; mcts: Monte
+    Carlo tree search with the true loss; own: a class of your own."""
+    function: str | None = None
+    """module:name of what makes a reference of your own from the cost."""
+    quality: Literal["optimal", "suboptimal", "bad"] = "optimal"
+    """suboptimal: follows a target some of whose words are wrong; bad: one in reverse order."""
+    noise: Probability = 0.3
+    """Share of wrong words of a suboptimal reference."""
+    coaching: NonNegative = 0.0
+    """Weight of the learner's own log-probability in the choice of the action that is shown to it."""
+    budget: Count = 2_000
+    """Nodes that bleu may expand for a prefix."""
+    simulations: Count = 32
+    """Of mcts, for each state."""
+    exploration: Positive = 1.5
+    """Constant of mcts's PUCT rule."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Decisions:
+    """At which states of the roll-in the search looks, and which next tokens it tries there."""
+
+    states: Literal["all", "uniform", "ends", "low_margin", "high_entropy", "failed_segments"] = "all"
+    """ends: of the last word and of the end; low_margin, high_entropy: where the model is least sure; failed_segments:
+    of the first segment that went wrong."""
+    per_sentence: Count = 3
+    """Number of states of uniform, low_margin and high_entropy."""
+    segment: Count = 4
+    """Tokens in a segment, for failed_segments."""
+    candidates: Literal["full", "top_k", "sampled", "biased", "uniform", "neighbours", "taken"] = "full"
+    """The whole vocabulary (references only); or the k most probable tokens, k drawn from the model, from model and
+    target, or uniformly, or the target's tokens around the position, each with the reference's action and EOS; or
+    the trajectory's own token alone."""
+    k: Count = 4
+
+
+@dataclass(frozen=True, config=STRICT)
+class RollOut:
+    """Which policy finishes the sentence after each candidate."""
+
+    policy: Literal["none", "reference", "learned", "mixed", "trajectory"] = "none"
+    """none: with loss.weight above 0 the reference's action is imitated; trajectory: the roll-in itself is scored."""
+    p_reference: Mixture = PReference()
+    """Of mixed."""
+    mix_unit: Literal["state", "roll_out", "decision", "sentence"] = "sentence"
+    """Of mixed: what the policy is drawn for; competing candidates share the draw, except with roll_out."""
+    horizon: Natural | None = None
+    """Tokens that the learned policy writes after the candidate before the reference finishes the rest."""
+    baseline: Literal["none", "greedy", "others"] = "none"
+    """Subtracted from the loss of a trajectory: that of greedy decoding, or the mean of the sentence's others."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Bandit:
+    """One deviation and one observed loss a sentence, in place of all candidates."""
+
+    exploration: Literal["uniform", "boltzmann", "bootstrap"] = "boltzmann"
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of the uniform distribution over the candidates."""
+    temperature: Positive = 1.0
+    """Of boltzmann."""
+    bag: Count = 5
+    """Policies of bootstrap: dropout masks."""
+    estimator: Literal["biased", "ips", "doubly_robust", "regression"] = "doubly_robust"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Aggregation:
+    """DAgger's data: everything the reference has labelled so far, kept on disk and replayed."""
+
+    replay: Count = 1
+    """Earlier batches that are learned from in each update."""
+    capacity: Count = 1_000
+    """Most batches kept; the oldest go."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class WeightedCost:
+    """One term of a sum of costs."""
+
+    name: Literal[tuple(COSTS)]  # type: ignore[valid-type]
+    weight: Positive = 1.0
+    unit: Literal["tokens", "words"] | None = None
+    smoothing: Literal["exp", "add_k", "floor"] = "add_k"
+    function: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Cost:
+    """The loss of a finished sentence."""
+
+    name: Literal[(*COSTS, "sum")] = "bleu"  # type: ignore[valid-type]
+    unit: Literal["tokens", "words"] | None = None
+    """Compare tokens, or the words of the detokenised text; default the first that the cost can."""
+    smoothing: Literal["exp", "add_k", "floor"] = "add_k"
+    """Of sentence BLEU."""
+    function: str | None = None
+    """module:function of a cost of your own: lists of sources, translations and references to a list of numbers."""
+    terms: tuple[WeightedCost, ...] = ()
+    """Of a sum."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Loss:
+    """The cost-sensitive loss, and the cross-entropy mixed with it."""
+
+    name: Literal[(*LOSSES, "own")] = "expected_cost"  # type: ignore[valid-type]
+    function: str | None = None
+    """module:function of a loss of your own."""
+    alpha: Positive | None = None
+    """Scale of the costs, in the losses that have one; left out, 10."""
+    support: Literal["vocabulary", "candidates"] = "vocabulary"
+    """Normalise the policy over all tokens, or over the candidates alone (sampled softmax)."""
+    weight: NonNegative = 0.0
+    """Weight of the cost-sensitive loss."""
+    cross_entropy: NonNegative = 1.0
+    """Weight of the cross-entropy on the reference."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Loss:
+        if self.weight == 0 and self.cross_entropy == 0:
+            raise ValueError("weight and cross_entropy are both 0: there is nothing to learn from")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class LengthLimit:
+    """Roll-ins and roll-outs end after factor * source tokens + constant tokens."""
+
+    factor: Positive = 1.5
+    constant: Natural = 10
+
+
+@dataclass(frozen=True, config=STRICT)
+class Search:
+    """Learning to search; ``algorithm`` names a row that fills in the rest, and each key can be set on top."""
+
+    algorithm: Literal[tuple(ALGORITHMS)] = "teacher_forcing"  # type: ignore[valid-type]
+    roll_in: RollIn = RollIn()
+    reference: Reference = Reference()
+    decisions: Decisions = Decisions()
+    roll_out: RollOut = RollOut()
+    bandit: Bandit | None = None
+    aggregation: Aggregation | None = None
+    cost: Cost = Cost()
+    loss: Loss = Loss()
+    length_limit: LengthLimit = LengthLimit()
+
+    @model_validator(mode="after")
+    def _compatible(self) -> Search:
+        refuse_incompatible(self)
+        return self
+
+    @property
+    def searches(self) -> bool:
+        """There is more than teacher forcing."""
+        return self.loss.weight > 0
+
+    @property
+    def asks_reference(self) -> bool:
+        """A reference policy takes part."""
+        return self.searches and (
+            self.roll_in.policy == "mixed"
+            or self.roll_in.policy == "reference"
+            or self.roll_out.policy in ("none", "reference", "mixed")
+            or self.roll_out.horizon is not None
+        )

@@ -1,0 +1,78 @@
+"""What every stage of the search sees: the policy as it is, one encoded batch, and the draws of one update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from l2s_nmt.data.batches import Batch
+from l2s_nmt.model import DecoderState, Memory, Policy
+from l2s_nmt.search.randomness import Draws
+
+
+@dataclass(frozen=True)
+class LengthLimit:
+    """The longest sentence a policy may write, from the source alone: factor · source tokens + constant."""
+
+    factor: float
+    constant: int
+    longest: int | None = None
+    """What the model has positions for; None: any length."""
+
+    def __call__(self, source_mask: Tensor) -> Tensor:
+        """(B,) most tokens, EOS included, at least 1, for (B, S) source masks."""
+        return ((source_mask.sum(1) * self.factor).long() + self.constant).clamp(min=1, max=self.longest)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One batch of B sentences at one update."""
+
+    policy: Policy
+    """The model, in evaluation mode."""
+    memory: Memory
+    """Its encoder states of the B sources."""
+    batch: Batch
+    draws: Draws
+    """Random numbers that belong to (seed, update, sentence)."""
+    limits: Tensor
+    """(B,) most tokens of a translation, EOS included."""
+    level: float = 0.0
+    """Running mean of the losses observed so far; what is predicted before anything is known about a sentence."""
+
+    def uniform(self, purpose: str, count: int) -> Tensor:
+        """(B, count) uniform numbers in [0, 1) for a purpose of at most eight letters."""
+        return self.draws.uniform(purpose, self.batch.rows, count)
+
+    def score(self, tokens: Tensor, sentence: Tensor, position: Tensor) -> tuple[Tensor, DecoderState]:
+        """The policy at some states of trajectories.
+
+        Args:
+            tokens: (B, T) trajectories.
+            sentence: (N,) row of each state.
+            position: (N,) the state is the prefix ``tokens[sentence, :position]``.
+
+        Returns:
+            (N, V) scores of the next token, and the decoder state of the trajectories, from which to branch.
+        """
+        return self.policy.prefill(self.memory, tokens, sentence * tokens.shape[1] + position)
+
+    def select(self, sentence: Tensor) -> Context:
+        """The context of the given rows (M,) of the batch, repeated where a row is."""
+        return Context(
+            self.policy,
+            self.memory.select(sentence),
+            self.batch.select(sentence),
+            self.draws,
+            self.limits[sentence],
+            self.level,
+        )
+
+
+def see(policy: Policy, batch: Batch, draws: Draws, limit: LengthLimit, level: float = 0.0) -> Context:
+    """Encode a batch; everything that follows uses these encoder states."""
+    with torch.no_grad():
+        memory = policy.encode(batch.source, batch.source_mask)
+    return Context(policy, memory, batch, draws, limit(batch.source_mask), level)

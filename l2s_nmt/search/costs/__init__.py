@@ -1,0 +1,1 @@
+"""Costs: the loss of a finished sentence."""

@@ -1,0 +1,120 @@
+"""Functions of the user's own: found by their names; and what a cost among them returns, checked."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from l2s_nmt.errors import UserError
+
+TextFunction = Callable[[list[str], list[str], list[list[str]]], Any]
+"""Sources, translations and the references of each (none, one or several) to as many numbers: the lower the better."""
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """Import a function by ``module:function``; the current directory comes first.
+
+    What the module itself raises while it is imported is passed on.
+
+    Raises:
+        UserError: the name has another form; or there is no such module, function, or it cannot be called.
+    """
+    module_name, colon, attribute = name.partition(":")
+    names = [*module_name.split("."), attribute]
+    if not colon or module_name.endswith(".py") or not all(map(str.isidentifier, names)):
+        raise UserError(
+            f"{name!r} is no name of a function: write module:function, such as my_module:my_function"
+        )
+    with _current_directory_first():
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise UserError(f"{name}: {_missing(module_name, error.name or module_name)}") from error
+    if not hasattr(module, attribute):
+        place = getattr(module, "__file__", None) or module_name
+        raise UserError(f"{name}: {place} has no {attribute}; define it or correct the name")
+    function = getattr(module, attribute)
+    if not callable(function):
+        kind = type(function).__name__
+        raise UserError(f"{name}: {attribute} is of type {kind} and cannot be called; name a function")
+    found: Callable[..., Any] = function
+    return found
+
+
+def as_costs(result: Any, count: int, name: str) -> Tensor:
+    """Check what a function returned for ``count`` translations.
+
+    Args:
+        result: a list, array or tensor of numbers, one for each translation.
+        count: number of translations.
+        name: of the function, for messages.
+
+    Returns:
+        (count,) float32 on the CPU.
+
+    Raises:
+        UserError: it is something else, has another length, or a number is not finite.
+    """
+    values = _numbers(result)
+    if values is None:
+        raise UserError(f"{name} returned {_described(result)}; it must return a list of numbers")
+    if values.shape != (count,):
+        shape = len(values) if values.ndim == 1 else f"an array of shape {values.shape}"
+        raise UserError(
+            f"{name} returned {shape} for {count} translations; it must return one number for each"
+        )
+    with np.errstate(over="ignore"):
+        costs = torch.from_numpy(values.astype(np.float32))
+    bad = (~costs.isfinite()).nonzero()[:, 0].tolist()
+    if bad:
+        raise UserError(
+            f"{name} returned {values[bad[0]]} for translation {bad[0]} of {count} (counted from 0); every cost "
+            f"must be finite"
+        )
+    return costs
+
+
+def _numbers(result: Any) -> np.ndarray[Any, np.dtype[Any]] | None:
+    if isinstance(result, Tensor):
+        # NumPy has no bfloat16.
+        result = result.detach().to("cpu", torch.float64)
+    try:
+        values = np.asarray(result)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    # An empty list has no type.
+    return values if values.ndim and (values.dtype.kind in "biuf" or not values.size) else None
+
+
+def _described(result: Any) -> str:
+    kind = type(result).__name__
+    if isinstance(result, list | tuple):
+        inner = {type(value).__name__ for value in result}
+        return f"a {kind} of {', '.join(sorted(inner))}"
+    return f"something of type {kind}"
+
+
+def _missing(module: str, missing: str) -> str:
+    if module == missing or module.startswith(f"{missing}."):
+        return f"there is no module {missing}, neither in {Path.cwd()} nor installed"
+    return f"the module {module} imports {missing}, which is not installed"
+
+
+@contextmanager
+def _current_directory_first() -> Iterator[None]:
+    """Modules are looked for in the current directory first, as where Python runs a file of it."""
+    directory = str(Path.cwd())
+    sys.path.insert(0, directory)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the module may have changed the path itself
+            sys.path.remove(directory)

@@ -1,0 +1,114 @@
+"""A reference made worse, to see what an algorithm owes to its teacher (Chang et al. 2015, LOLS, section 5).
+
+It follows a distorted target, at every update the same, while the loss is that of the true one. ``suboptimal`` has
+some of the target's words replaced by others of the same target; ``bad`` has its words in reverse order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from l2s_nmt.data.batches import Batch
+from l2s_nmt.search.context import Context
+from l2s_nmt.search.costs.cost import Cost
+from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.reference.protocol import Completions, Reference
+from l2s_nmt.search.reference.vocabulary import vocabulary_costs
+from l2s_nmt.search.types import CostVectors, Decisions
+
+Noise = Literal["suboptimal", "bad"]
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """Another reference with distorted targets.
+
+    Args:
+        inner: the reference that is made worse.
+        cost: of a finished sentence, against the true references.
+        kind: ``suboptimal`` or ``bad``.
+        probability: with which ``suboptimal`` replaces a word.
+    """
+
+    inner: Reference
+    cost: Cost
+    kind: Noise
+    probability: float = 1.0
+
+    def complete(self, context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Completions:
+        """See `Reference`."""
+        return self._complete(context, self._misled(context), prefixes, lengths, sentence)
+
+    def costs(
+        self, context: Context, tokens: Tensor, sentence: Tensor, position: Tensor
+    ) -> tuple[Decisions, CostVectors]:
+        """See `Reference`; exact over the vocabulary for costs that compare tokens."""
+        misled = self._misled(context)
+
+        def losses(prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Tensor:
+            return self._complete(context, misled, prefixes, lengths, sentence).losses
+
+        # A distorted target has no words but those of the true one, so the tokens of these are all to be tried.
+        return vocabulary_costs(context, tokens, sentence, position, losses)
+
+    def _misled(self, context: Context) -> Context:
+        return replace(
+            context, batch=distorted(context.batch, context.draws.seed, self.kind, self.probability)
+        )
+
+    def _complete(
+        self, context: Context, misled: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor
+    ) -> Completions:
+        whole = self.inner.complete(misled, prefixes, lengths, sentence)
+        losses = self.cost(whole.tokens, whole.lengths - 1, sentence, context.batch)
+        return Completions(whole.tokens, whole.lengths, losses)
+
+
+def distorted(batch: Batch, seed: int, kind: Noise, probability: float) -> Batch:
+    """The batch with distorted references, as long as the true ones.
+
+    How the references of a sentence are distorted depends on (seed, sentence) alone.
+    """
+    # The first update stands for all: the teacher stays as poor as it is.
+    draws = Draws(seed, 0)
+    references = []
+    for index, (tokens, lengths) in enumerate(
+        zip(batch.references.unbind(1), batch.reference_lengths.unbind(1), strict=True)
+    ):
+        words = (lengths - 1).clamp(min=0)
+        if kind == "bad":
+            references.append(_reversed(tokens, words))
+        else:
+            # By reference, and by position in it, so that padding moves no draw.
+            uniform = draws.uniform(f"noise{index}", batch.rows, 2 * tokens.shape[1])
+            references.append(_replaced(tokens, words, uniform.view(*tokens.shape, 2), probability))
+    width = batch.target.shape[1]
+    return replace(batch, target=references[0][:, :width], references=torch.stack(references, 1))
+
+
+def _reversed(tokens: Tensor, words: Tensor) -> Tensor:
+    """(B, R) the words in reverse order; EOS and padding stay."""
+    index = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    mirrored = words[:, None] - 1 - index
+    return tokens.gather(1, torch.where(mirrored >= 0, mirrored, index))
+
+
+def _replaced(tokens: Tensor, words: Tensor, uniform: Tensor, probability: float) -> Tensor:
+    """(B, R) each word replaced with a probability by the word of another place, where there is a different one.
+
+    Args:
+        tokens: (B, R).
+        words: (B,) how many of them are words.
+        uniform: (B, R, 2) draws: whether to replace, and by which.
+        probability: of a replacement.
+    """
+    inside = torch.arange(tokens.shape[1], device=tokens.device) < words[:, None]
+    ranks = ((tokens[:, :, None] != tokens[:, None, :]) & inside[:, None, :]).cumsum(2)
+    count = ranks[:, :, -1]
+    chosen = torch.minimum((uniform[..., 1] * count).long(), count - 1)
+    other = tokens.gather(1, (ranks > chosen[:, :, None]).int().argmax(2))
+    return torch.where(inside & (count > 0) & (uniform[..., 0] < probability), other, tokens)

@@ -1,0 +1,65 @@
+"""What a reference policy answers: how it would finish a sentence, and what every next token would cost.
+
+References are derived from the target sentences (or search for a good sentence with the true loss), so they exist
+in training only. The same object serves as the policy to imitate, as the one that rolls in, and as the one that
+rolls out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from l2s_nmt.search.context import Context
+from l2s_nmt.search.types import CostVectors, Decisions
+
+
+@dataclass(frozen=True)
+class Completions:
+    """M prefixes, each finished by the reference."""
+
+    tokens: Tensor
+    """(M, L) the prefix and what the reference appended, EOS at the end, padded with the pad id. A prefix that ends
+    with EOS already is left as it is."""
+    lengths: Tensor
+    """(M,) EOS included."""
+    losses: Tensor
+    """(M,) float32: the cost of the finished sentences."""
+
+    def next_tokens(self, lengths: Tensor) -> Tensor:
+        """(M,) the reference's action after prefixes of the given lengths (M,), none of them finished."""
+        return self.tokens.gather(1, lengths[:, None])[:, 0]
+
+
+class Reference(Protocol):
+    """A policy that knows the target."""
+
+    def complete(self, context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Completions:
+        """Finish sentences.
+
+        Args:
+            context: of B sentences.
+            prefixes: (M, P) tokens, padded with anything; P may be 0.
+            lengths: (M,) their lengths.
+            sentence: (M,) the row of the batch each belongs to.
+        """
+        ...
+
+    def costs(
+        self, context: Context, tokens: Tensor, sentence: Tensor, position: Tensor
+    ) -> tuple[Decisions, CostVectors]:
+        """Compute what each next token costs at some states, when the reference finishes the sentence after it.
+
+        Args:
+            context: of B sentences.
+            tokens: (B, T) trajectories, padded with anything.
+            sentence: (N,) row of each state.
+            position: (N,) the state is the prefix ``tokens[sentence, :position]``; below T.
+
+        Returns:
+            N decisions and their costs, the smallest subtracted: exact over the full vocabulary through ``other``
+            where the reference knows all (`mcts` knows the tokens it tried).
+        """
+        ...

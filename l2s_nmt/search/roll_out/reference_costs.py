@@ -1,0 +1,83 @@
+"""What the reference says without any decoding: every token's cost in closed form, or its action alone.
+
+``ReferenceCosts`` is AggreVaTe (Ross & Bagnell 2014) with a reference whose cost-to-go is known: exact over the full
+vocabulary. ``ReferenceActions`` is DAgger (Ross, Gordon & Bagnell 2011): imitate the reference's action at the states
+that were visited; coaching (He, Daumé & Eisner 2012) lets the reference show, instead of its best action, one that
+the learner finds nearly as good and easier: argmin_a cost(a) - λ log π(a).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from l2s_nmt.search.context import Context
+from l2s_nmt.search.decisions.states import StateChoice
+from l2s_nmt.search.reference.protocol import Reference
+from l2s_nmt.search.roll_out.outcome import Outcome
+from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
+
+
+@dataclass(frozen=True)
+class ReferenceCosts:
+    """The cost of every token at some states when the reference finishes the sentence.
+
+    Args:
+        states: where.
+        reference: the reference policy.
+    """
+
+    states: StateChoice
+    reference: Reference
+
+    def __call__(self, context: Context, trajectories: Trajectories) -> Outcome:
+        """Nothing is rolled out."""
+        sentence, position = self.states(context, trajectories)
+        decisions, costs = self.reference.costs(context, trajectories.tokens, sentence, position)
+        return Outcome(decisions, costs, 0)
+
+
+@dataclass(frozen=True)
+class ReferenceActions:
+    """The reference's action at some states: it costs 0, and every other token 1.
+
+    Args:
+        states: where.
+        reference: the reference policy.
+        coaching: λ, the weight of the learner's own preference; 0: none.
+    """
+
+    states: StateChoice
+    reference: Reference
+    coaching: float = 0.0
+
+    def __call__(self, context: Context, trajectories: Trajectories) -> Outcome:
+        """Ask the reference."""
+        sentence, position = self.states(context, trajectories)
+        if self.coaching:
+            actions = self._hopeful(context, trajectories, sentence, position)
+        else:
+            prefixes = trajectories.tokens[sentence, : int(position.max()) if len(position) else 0]
+            whole = self.reference.complete(context, prefixes, position, sentence)
+            actions = whole.next_tokens(position)
+        listed = actions[:, None]
+        decisions = Decisions(sentence, position, listed, torch.ones_like(listed, dtype=torch.bool))
+        costs = torch.zeros(listed.shape, device=listed.device)
+        return Outcome(decisions, CostVectors(costs, torch.ones_like(costs[:, 0])), 0)
+
+    def _hopeful(
+        self, context: Context, trajectories: Trajectories, sentence: Tensor, position: Tensor
+    ) -> Tensor:
+        """(N,) the hope actions."""
+        decisions, costs = self.reference.costs(context, trajectories.tokens, sentence, position)
+        scores, _ = context.score(trajectories.tokens, sentence, position)
+        log_probs = scores.float().log_softmax(-1)
+        unlisted = costs.other if costs.other is not None else torch.full_like(costs.costs[:, 0], torch.inf)
+        value = self.coaching * log_probs - unlisted[:, None]
+        # Masked entries repeat a listed action or are padding: their place must keep its own value.
+        state, slot = decisions.mask.nonzero(as_tuple=True)
+        action = decisions.actions[state, slot]
+        value[state, action] = self.coaching * log_probs[state, action] - costs.costs[state, slot]
+        return value.argmax(-1)

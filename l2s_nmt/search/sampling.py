@@ -1,0 +1,77 @@
+"""How the learned policy chooses its tokens in a roll-in.
+
+How the roll-in explores decides which mistakes the model sees. Temperature is that of Boltzmann exploration; top-k
+is of Fan et al. 2018, top-p (nucleus) of Holtzman et al. 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from l2s_nmt.model import Choose
+from l2s_nmt.search.context import Context
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Greedy decoding, sampling, or beam search.
+
+    Args:
+        name: ``greedy``, ``sample`` from softmax(scores / temperature), or ``beam``.
+        temperature: of sampling.
+        top_k: sample among so many most probable tokens; None: among all.
+        top_p: sample among the fewest tokens whose probability reaches this; None: among all.
+        beam: width of beam search.
+    """
+
+    name: Literal["greedy", "sample", "beam"] = "greedy"
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    beam: int = 5
+
+    def chooser(self, context: Context) -> Choose:
+        """What picks each next token when sentences are written from left to right."""
+        if self.name == "beam":
+            raise ValueError("beam search does not choose token by token")
+        if self.name == "greedy":
+            return greedy
+        uniform = context.uniform("roll_in", int(context.limits.max()))
+        return lambda scores, step, rows: sample(self.kept(scores / self.temperature), uniform[rows, step])
+
+    def kept(self, scores: Tensor) -> Tensor:
+        """Scores (R, V) with -inf where top-k or top-p leave a token out; the best one always stays."""
+        if self.top_k is not None and self.top_k < scores.shape[1]:
+            least = scores.topk(self.top_k, dim=1).values[:, -1:]
+            scores = scores.masked_fill(scores < least, -torch.inf)
+        if self.top_p is not None and self.top_p < 1:
+            ordered, order = scores.softmax(1).sort(dim=1, descending=True, stable=True)
+            # A token goes if those before it reach top_p already.
+            out = ordered.cumsum(1) - ordered >= self.top_p
+            scores = scores.masked_fill(out.scatter(1, order, out), -torch.inf)
+        return scores
+
+
+def greedy(scores: Tensor, step: int, rows: Tensor) -> Tensor:
+    """The most probable token of each row."""
+    return scores.argmax(-1)
+
+
+def sample(scores: Tensor, uniform: Tensor) -> Tensor:
+    """Tokens drawn from softmax(scores) by inverting the cumulative distribution.
+
+    Args:
+        scores: (R, V).
+        uniform: (R,) in [0, 1): one number a row decides its token.
+
+    Returns:
+        (R,) tokens.
+    """
+    cumulative = torch.softmax(scores.float(), dim=-1).cumsum(-1)
+    # The sum may fall short of 1 by rounding; scaling keeps the last index from being out of reach or range.
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)

@@ -1,0 +1,172 @@
+"""From the ``search`` section of a recipe to the stages of the search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from l2s_nmt.data.tokenizer import decode, decode_sources
+from l2s_nmt.recipe_search import Cost as CostSettings
+from l2s_nmt.recipe_search import PReference, WeightedCost
+from l2s_nmt.recipe_search import Search as SearchSettings
+from l2s_nmt.search.context import LengthLimit
+from l2s_nmt.search.costs.combined import WeightedSum
+from l2s_nmt.search.costs.cost import Cost
+from l2s_nmt.search.costs.own import load_function
+from l2s_nmt.search.costs.table import build_cost as named_cost
+from l2s_nmt.search.decisions.candidates import CandidateChoice
+from l2s_nmt.search.decisions.states import StateChoice
+from l2s_nmt.search.reference.copy import Copy
+from l2s_nmt.search.reference.edit_distance import EditDistance
+from l2s_nmt.search.reference.mcts import MonteCarloTree
+from l2s_nmt.search.reference.noisy import Noisy
+from l2s_nmt.search.reference.protocol import Reference
+from l2s_nmt.search.reference.suffix import Suffix
+from l2s_nmt.search.roll_in import RollIn
+from l2s_nmt.search.roll_out.bandit import Bandit, Exploration
+from l2s_nmt.search.roll_out.deviations import Deviations
+from l2s_nmt.search.roll_out.finish import RollOutPolicy
+from l2s_nmt.search.roll_out.outcome import RollOut
+from l2s_nmt.search.roll_out.reference_costs import ReferenceActions, ReferenceCosts
+from l2s_nmt.search.roll_out.trajectory_loss import TrajectoryLoss
+from l2s_nmt.search.sampling import Decoding
+from l2s_nmt.search.schedules import Schedule
+from l2s_nmt.search.search import Search
+
+Decode = Callable[[Sequence[Sequence[int]]], list[str]]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """How token ids become text, for costs that look at words."""
+
+    source: Decode
+    target: Decode
+
+
+def texts(tokenizer: PreTrainedTokenizerBase) -> Texts:
+    """Of a run's tokenizer."""
+    return Texts(source=lambda ids: decode_sources(tokenizer, ids), target=lambda ids: decode(tokenizer, ids))
+
+
+def build_search(
+    settings: SearchSettings, limit: LengthLimit, texts: Texts, *, has_targets: bool = True
+) -> Search | None:
+    """The stages that the recipe names; None for teacher forcing.
+
+    Args:
+        settings: the ``search`` section.
+        limit: where the policy's own sentences are cut.
+        texts: how ids become text.
+        has_targets: the training data have references.
+    """
+    if not settings.searches:
+        return None
+    cost = build_cost(settings.cost, texts)
+    reference = build_reference(settings, cost) if has_targets else None
+    return Search(
+        roll_in=_roll_in(settings, reference),
+        roll_out=_roll_out(settings, cost, reference),
+        cost=cost,
+        limit=limit,
+        samples=settings.roll_in.samples,
+    )
+
+
+def build_cost(settings: CostSettings, texts: Texts) -> Cost:
+    """The loss of a finished sentence."""
+    if settings.name == "sum":
+        return WeightedSum(tuple((term.weight, _one_cost(term, texts)) for term in settings.terms))
+    return _one_cost(settings, texts)
+
+
+def _one_cost(settings: CostSettings | WeightedCost, texts: Texts) -> Cost:
+    return named_cost(
+        settings.name,
+        smoothing=settings.smoothing,
+        unit=settings.unit,
+        decode_target=texts.target,
+        decode_source=texts.source,
+        function=settings.function,
+    )
+
+
+def build_reference(settings: SearchSettings, cost: Cost) -> Reference:
+    """The reference policy."""
+    chosen = settings.reference
+    reference = _optimal(settings, cost)
+    if chosen.quality == "optimal":
+        return reference
+    return Noisy(reference, cost, chosen.quality, chosen.noise)
+
+
+def _optimal(settings: SearchSettings, cost: Cost) -> Reference:
+    chosen = settings.reference
+    if chosen.function is not None:
+        made: Reference = load_function(chosen.function)(cost)
+        return made
+    if chosen.name == "copy":
+        return Copy(cost)
+    if chosen.name == "suffix":
+        return Suffix(cost)
+    if chosen.name == "edit_distance":
+        return EditDistance(cost)
+    if chosen.name == "bleu":
+        from l2s_nmt.search.reference.bleu import BleuOracle
+
+        return BleuOracle(settings.cost.smoothing, chosen.budget)
+    return MonteCarloTree(cost, chosen.simulations, chosen.exploration, settings.decisions.k)
+
+
+def _schedule(settings: PReference) -> Schedule:
+    return Schedule(settings.schedule, settings.start, settings.end, settings.updates)
+
+
+def _roll_in(settings: SearchSettings, reference: Reference | None) -> RollIn:
+    roll_in = settings.roll_in
+    decoding = Decoding(roll_in.decoding, roll_in.temperature, roll_in.top_k, roll_in.top_p, roll_in.beam)
+    return RollIn(
+        policy=roll_in.policy,
+        decoding=decoding,
+        # An optimal reference that rolls in from the start writes the target.
+        reference=None
+        if roll_in.policy == "reference" and settings.reference.quality == "optimal"
+        else reference,
+        p_reference=_schedule(roll_in.p_reference),
+        mix_unit=roll_in.mix_unit,
+    )
+
+
+def _roll_out(settings: SearchSettings, cost: Cost, reference: Reference | None) -> RollOut:
+    roll_out, decisions = settings.roll_out, settings.decisions
+    states = StateChoice(decisions.states, decisions.per_sentence, decisions.segment)
+    if roll_out.policy == "trajectory":
+        return TrajectoryLoss(cost, settings.roll_in.samples, roll_out.baseline)
+    if roll_out.policy == "none":
+        return ReferenceActions(states, _needed(reference), settings.reference.coaching)
+    if decisions.candidates == "full":
+        return ReferenceCosts(states, _needed(reference))
+    candidates = CandidateChoice(decisions.candidates, decisions.k, reference)
+    finish = RollOutPolicy(
+        policy=roll_out.policy,
+        cost=cost,
+        reference=reference,
+        p_reference=_schedule(roll_out.p_reference),
+        mix_unit=roll_out.mix_unit,
+        horizon=roll_out.horizon,
+        own_is_greedy=settings.roll_in.policy == "learned" and settings.roll_in.decoding == "greedy",
+    )
+    if settings.bandit is None:
+        return Deviations(states, candidates, finish)
+    bandit = settings.bandit
+    exploration = Exploration(bandit.exploration, bandit.epsilon, bandit.temperature, bandit.bag)
+    alpha = settings.loss.alpha if settings.loss.name == "cost_regression" else None
+    return Bandit(states, candidates, finish, exploration, bandit.estimator, alpha)
+
+
+def _needed(reference: Reference | None) -> Reference:
+    if reference is None:
+        raise ValueError("a reference is needed, but the training data have no targets")
+    return reference

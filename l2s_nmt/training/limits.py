@@ -1,0 +1,38 @@
+"""When training ends, and what happens on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from l2s_nmt.training.checkpoints import Progress
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When training ends, and what happens on the way."""
+
+    max_updates: int | None
+    max_epochs: int | None
+    max_minutes: float | None
+    patience: int | None
+    validate_every: int
+    checkpoint_every: int
+    log_every: int
+    max_roll_outs: int | None = None
+
+    def used(self, progress: Progress, batches: int) -> float:
+        """The share of the nearest limit that is used up."""
+        epochs = progress.epoch + progress.batch / max(batches, 1)
+        shares = [
+            progress.update / self.max_updates if self.max_updates else 0.0,
+            epochs / self.max_epochs if self.max_epochs else 0.0,
+            progress.seconds / (60 * self.max_minutes) if self.max_minutes else 0.0,
+            progress.roll_outs / self.max_roll_outs if self.max_roll_outs else 0.0,
+        ]
+        return max(shares)
+
+    def budget(self, progress: Progress) -> float:
+        """The share of the updates or the time that is used up, by which a falling learning rate goes."""
+        updates = progress.update / self.max_updates if self.max_updates else 0.0
+        minutes = progress.seconds / (60 * self.max_minutes) if self.max_minutes else 0.0
+        return max(updates, minutes)

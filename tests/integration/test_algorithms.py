@@ -1,0 +1,152 @@
+"""Every named algorithm through the command line: it trains, goes on exactly, and keeps what the model can do."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from l2s_nmt.search.algorithms import ALGORITHMS
+from tests.helpers import (
+    ROOT,
+    command,
+    done,
+    files_below,
+    read_lines,
+    tiny_recipe,
+    without_times,
+    write_recipe,
+)
+
+SEARCHING = [name for name in ALGORITHMS if name != "teacher_forcing"]
+WITHOUT_ROLL_OUTS = {"scheduled_sampling", "dagger", "ocd", "coaching", "aggrevated", "search_expert"}
+FROM_SCRATCH = ["scheduled_sampling", "dagger", "ocd"]
+
+
+def recipe(corpus: Path, algorithm: str, **training: Any) -> dict[str, Any]:
+    return tiny_recipe(
+        corpus,
+        search={"algorithm": algorithm, "length_limit": {"factor": 1.0, "constant": 3}},
+        training={"max_updates": 6, "validate_every": 6, "checkpoint_every": 3, "log_every": 1, **training},
+    )
+
+
+@pytest.mark.parametrize("algorithm", SEARCHING)
+def test_trains_and_goes_on_exactly_from_a_checkpoint(algorithm: str, corpus: Path, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "recipe.yaml", recipe(corpus, algorithm))
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    done(command("train", path, "--output", straight))
+    lines = [line for line in read_lines(straight / "metrics.jsonl") if line["kind"] == "train"]
+    assert len(lines) == 6
+    assert all(math.isfinite(line["loss"]) and line["search_loss"] != 0 for line in lines)
+    assert (lines[-1]["roll_outs"] > 0) == (algorithm not in WITHOUT_ROLL_OUTS)
+
+    shutil.copytree(straight, resumed)
+    for newest in sorted((resumed / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(newest)
+    done(command("train", path, "--output", resumed))
+    assert without_times(read_lines(resumed / "metrics.jsonl")) == without_times(
+        read_lines(straight / "metrics.jsonl")
+    )
+    weights = [(run / "last" / "model.safetensors").read_bytes() for run in (straight, resumed)]
+    assert weights[0] == weights[1]
+    if algorithm == "dagger":
+        kept = [files_below(run / "aggregated") for run in (straight, resumed)]
+        assert kept[0] == kept[1]
+        assert len(kept[0]) == 6
+
+
+LOSS_WITHOUT_REFERENCE = """
+def no_repetition(sources, translations, references):
+    assert not any(references)
+    words = [text.split() for text in translations]
+    return [1 - len(set(each)) / max(1, len(each)) for each in words]
+"""
+
+
+def test_a_bandit_learns_from_a_loss_where_there_is_no_reference(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = tmp_path / "start"
+    done(command("train", write_recipe(tmp_path / "start.yaml", tiny_recipe(corpus)), "--output", start))
+    sources = tmp_path / "sources"
+    shutil.copytree(corpus, sources)
+    (sources / "train.xb").unlink()
+    (tmp_path / "no_reference.py").write_text(LOSS_WITHOUT_REFERENCE)
+    monkeypatch.chdir(tmp_path)
+    search = {
+        "algorithm": "bandit_lols",
+        "cost": {"name": "own", "function": "no_reference:no_repetition"},
+        "loss": {"cross_entropy": 0.0},
+    }
+    training = {"max_updates": 3, "log_every": 1}
+    settings = tiny_recipe(sources, model={"from_run": str(start)}, search=search, training=training)
+    settings["data"]["train_targets"] = "none"
+    done(command("train", write_recipe(tmp_path / "bandit.yaml", settings), "--output", tmp_path / "run"))
+    lines = [line for line in read_lines(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "train"]
+    assert [line["roll_outs"] for line in lines] == [line["sentences"] for line in lines]
+
+
+# ---- longer proofs: on the embedded corpus, from the recipes of the quickstart ---------------------
+
+QUICKSTART = ROOT / "recipes" / "quickstart"
+UPDATES = "training.max_updates=1500"
+NOISE = 0.6
+"""BLEU by which two trainings that differ in their seed alone are apart on 1,300 sentences."""
+
+
+def bleu(run: Path) -> float:
+    """Greedy, on validation and test sentences together."""
+    splits = ("--split", "valid", "--split", "test")
+    done(command("compare", run, *splits, "--beam", "1", "--output", run / "comparison"))
+    found = json.loads((run / "comparison" / "comparison.json").read_text())
+    return float(found["systems"][0]["bleu"])
+
+
+@pytest.fixture(scope="module")
+def embedded_baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("embedded") / "teacher_forcing"
+    recipe = QUICKSTART / "teacher_forcing.yaml"
+    done(command("train", recipe, "training.max_minutes=null", UPDATES, "--output", run))
+    return run
+
+
+def search(algorithm: str, baseline: Path, *overrides: str) -> Path:
+    run = baseline.parent / "-".join([algorithm, *overrides])
+    limits = ("training.max_minutes=null", "training.max_updates=80", "training.validate_every=40")
+    start = f"model.from_run={baseline}"
+    chosen = f"search.algorithm={algorithm}"
+    recipe = QUICKSTART / "aggrevated.yaml"
+    done(command("train", recipe, start, chosen, *limits, *overrides, "--output", run))
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", SEARCHING)
+def test_search_from_a_teacher_forced_start_loses_nothing(algorithm: str, embedded_baseline: Path) -> None:
+    assert bleu(search(algorithm, embedded_baseline)) > bleu(embedded_baseline) - NOISE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", FROM_SCRATCH)
+def test_imitation_learns_from_scratch(algorithm: str, embedded_baseline: Path) -> None:
+    run = embedded_baseline.parent / f"{algorithm}-scratch"
+    recipe = QUICKSTART / "teacher_forcing.yaml"
+    chosen = f"search.algorithm={algorithm}"
+    done(command("train", recipe, chosen, "training.max_minutes=null", UPDATES, "--output", run))
+    assert bleu(run) > bleu(embedded_baseline) - NOISE
+
+
+@pytest.mark.slow
+def test_hierarchical_guidance_spends_half_of_the_roll_outs_for_the_same_bleu(
+    embedded_baseline: Path,
+) -> None:
+    everywhere = search("lols", embedded_baseline, "search.decisions.states=all")
+    guided = search("hierarchical", embedded_baseline)
+    spent = [read_lines(run / "metrics.jsonl")[-1]["roll_outs"] for run in (everywhere, guided)]
+    assert spent[1] <= spent[0] / 2
+    assert abs(bleu(guided) - bleu(everywhere)) <= 0.3

@@ -1,0 +1,267 @@
+"""Settings of the search that cannot work together are refused when the recipe is read, with what would work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from l2s_nmt.errors import UserError
+from l2s_nmt.recipe_file import make_recipe, merge
+from l2s_nmt.search.algorithms import ALGORITHMS
+from tests.searches import DATA, recipe_of
+
+SAMPLED = {"policy": "learned", "decoding": "sample"}
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    # ---- parts that would go unused
+    "roll-out without a loss": ("lols", {"loss": {"weight": 0.0}}, "set roll_out.policy none"),
+    "roll-in without a loss": (
+        "teacher_forcing",
+        {"roll_in": {"policy": "learned"}},
+        "set roll_in.policy reference, or loss.weight",
+    ),
+    "aggregation without a loss": ("teacher_forcing", {"aggregation": {}}, "remove them, or set loss.weight"),
+    "nothing to learn from": ("teacher_forcing", {"loss": {"cross_entropy": 0.0}}, "nothing to learn from"),
+    # ---- roll-in
+    "beam by state": (
+        "dagger",
+        {"roll_in": {"decoding": "beam", "mix_unit": "state"}},
+        "set roll_in.mix_unit sentence",
+    ),
+    "equal samples": ("ocd", {"roll_in": {"decoding": "greedy", "samples": 2}}, "decoding sample"),
+    "samples of the target": (
+        "ocd",
+        {"roll_in": {"policy": "reference", "samples": 2}},
+        "set roll_in.policy learned",
+    ),
+    # ---- imitation
+    "candidates in imitation": (
+        "dagger",
+        {"decisions": {"candidates": "top_k"}},
+        "set decisions.candidates full",
+    ),
+    "coaching by tree search": (
+        "coaching",
+        {"roll_in": {"policy": "learned"}, "reference": {"name": "mcts"}},
+        "use another reference",
+    ),
+    # ---- learned roll-outs
+    "the vocabulary, mixed": (
+        "lols",
+        {"decisions": {"candidates": "full"}},
+        "set decisions.candidates top_k",
+    ),
+    "the vocabulary, learned": (
+        "lols",
+        {"decisions": {"candidates": "full"}, "roll_out": {"policy": "learned"}},
+        "roll_out.policy learned cannot finish",
+    ),
+    "one candidate": (
+        "lols",
+        {"decisions": {"candidates": "taken"}},
+        "decisions.candidates taken needs",
+    ),
+    # ---- costs that the reference cannot answer
+    "edit distance under BLEU": ("aggrevated", {"cost": {"name": "bleu"}}, "set cost.name edit_distance"),
+    "words over the vocabulary": (
+        "aggrevated",
+        {"reference": {"name": "suffix"}, "cost": {"name": "bleu", "unit": "words"}},
+        "set decisions.candidates top_k",
+    ),
+    "chrF over the vocabulary": (
+        "aggrevated",
+        {"reference": {"name": "suffix"}, "cost": {"name": "chrf"}},
+        "set decisions.candidates top_k",
+    ),
+    "a sum over the vocabulary": (
+        "aggrevated",
+        {
+            "reference": {"name": "suffix"},
+            "cost": {"name": "sum", "terms": [{"name": "bleu"}, {"name": "edit_distance"}]},
+        },
+        "set decisions.candidates top_k",
+    ),
+    "bleu reference, other cost": (
+        "lols",
+        {"reference": {"name": "bleu"}, "cost": {"name": "ter"}},
+        "set cost.name bleu with unit tokens",
+    ),
+    "bleu reference, words": (
+        "lols",
+        {"reference": {"name": "bleu"}, "cost": {"unit": "words"}},
+        "set cost.name bleu with unit tokens",
+    ),
+    # ---- tree search
+    "tree search mixed": ("lols", {"reference": {"name": "mcts"}}, "set roll_out.policy reference"),
+    "tree search candidates": (
+        "search_expert",
+        {"decisions": {"candidates": "top_k"}},
+        "set decisions.candidates full",
+    ),
+    "tree search roll-in": ("search_expert", {"roll_in": {"policy": "mixed"}}, "set roll_in.policy learned"),
+    "bad tree search": ("search_expert", {"reference": {"quality": "bad"}}, "has no worse form"),
+    # ---- whole translations
+    "REINFORCE from the target": (
+        "reinforce",
+        {"roll_in": {"policy": "reference"}},
+        "set roll_in.policy learned and decoding sample",
+    ),
+    "REINFORCE on costs": ("lols", {"loss": {"name": "policy_gradient"}}, "needs roll_out.policy trajectory"),
+    "expected cost of one": ("reinforce", {"loss": {"name": "expected_cost"}}, "needs loss.name"),
+    "risk of one sample": ("minimum_risk", {"roll_in": {"samples": 1}}, "set roll_in.samples 2 or more"),
+    "others of one sample": (
+        "reinforce",
+        {"roll_out": {"baseline": "others"}},
+        "baseline others needs roll_in.samples 2",
+    ),
+    "some states of a whole": ("reinforce", {"decisions": {"states": "ends"}}, "set decisions.states all"),
+    "a baseline of nothing": ("lols", {"roll_out": {"baseline": "greedy"}}, "of the loss of trajectories"),
+    # ---- bandit
+    "bandit in many places": (
+        "bandit_lols",
+        {"decisions": {"per_sentence": 2}},
+        "decisions.per_sentence 1",
+    ),
+    "bandit everywhere": ("bandit_lols", {"decisions": {"states": "all"}}, "set decisions.states uniform"),
+    "bandit over the vocabulary": (
+        "bandit_lols",
+        {"decisions": {"candidates": "full"}},
+        "set decisions.candidates top_k",
+    ),
+    "bandit imitation": ("dagger", {"bandit": {}}, "set roll_out.policy learned"),
+    "regression without regressor": (
+        "bandit_lols",
+        {"bandit": {"estimator": "regression"}},
+        "set loss.name cost_regression",
+    ),
+    # ---- aggregation, horizon
+    "stale costs": ("lols", {"aggregation": {}}, "set roll_out.policy none or reference"),
+    "horizon of the reference": (
+        "aggrevate",
+        {"roll_out": {"horizon": 3}},
+        "set roll_out.policy learned or mixed",
+    ),
+    "horizon by state": ("searn", {"roll_out": {"horizon": 3}}, "remove roll_out.horizon"),
+    # ---- losses
+    "alpha without use": ("lols", {"loss": {"alpha": 3.0}}, "loss expected_cost has no alpha"),
+    "support without choice": (
+        "lols",
+        {"loss": {"support": "candidates"}},
+        "expected_cost has no choice of support",
+    ),
+    "support of all": (
+        "ocd",
+        {"loss": {"support": "candidates"}},
+        "leaves the rest of the vocabulary out",
+    ),
+    # ---- costs
+    "a sum of nothing": ("lols", {"cost": {"name": "sum"}}, "need each other"),
+    "terms of no sum": ("lols", {"cost": {"terms": [{"name": "bleu"}]}}, "need each other"),
+    "chrF on tokens": ("lols", {"cost": {"name": "chrf", "unit": "tokens"}}, "cost chrf is not on tokens"),
+    "own cost without function": ("lols", {"cost": {"name": "own"}}, "give function as module:function"),
+    "function of another cost": (
+        "lols",
+        {"cost": {"name": "bleu", "function": "a:b"}},
+        "cost.name own and cost.function need each other",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_is_refused_with_the_reason(name: str) -> None:
+    algorithm, search, reason = REFUSED[name]
+    with pytest.raises(UserError) as caught:
+        recipe_of(algorithm, **search)
+    message = str(caught.value)
+    assert message.startswith("recipe: search")
+    assert len(message.splitlines()) == 1
+    assert reason in message
+
+
+TAKEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "learned roll-outs": ("lols", {"roll_out": {"policy": "learned"}}),
+    "mixed with the oracle": ("lols", {"reference": {"name": "edit_distance"}}),
+    "the oracle finishes under BLEU": (
+        "lols",
+        {"roll_out": {"policy": "reference"}, "reference": {"name": "edit_distance"}},
+    ),
+    "closed form BLEU": ("aggrevated", {"reference": {"name": "suffix"}, "cost": {"name": "bleu"}}),
+    "closed form at some states": ("aggrevated", {"decisions": {"states": "uniform"}}),
+    "BLEU of words": ("lols", {"cost": {"unit": "words"}}),
+    "a sum": (
+        "lols",
+        {"cost": {"name": "sum", "terms": [{"name": "bleu", "weight": 0.5}, {"name": "chrf"}]}},
+    ),
+    "a cost of one's own": ("lols", {"cost": {"name": "own", "function": "module:function"}}),
+    "a horizon": ("lols", {"roll_out": {"horizon": 3}}),
+    "samples": ("ocd", {"roll_in": {"samples": 3}}),
+    "self-critical with samples": (
+        "reinforce",
+        {"roll_in": {"samples": 2}, "roll_out": {"baseline": "others"}},
+    ),
+    "a number for a schedule": ("lols", {"roll_out": {"p_reference": 0.25}}),
+    "a bad reference": ("lols", {"reference": {"quality": "bad"}}),
+    "aggregated costs": ("aggrevated", {"aggregation": {"replay": 2}}),
+    "sampled softmax": ("searnn", {"loss": {"support": "candidates"}}),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_is_taken(name: str) -> None:
+    algorithm, search = TAKEN[name]
+    assert recipe_of(algorithm, **search).search.algorithm == algorithm
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_row_is_taken(algorithm: str) -> None:
+    assert recipe_of(algorithm).search.algorithm == algorithm
+
+
+def test_a_number_is_a_constant_probability() -> None:
+    chosen = recipe_of("lols", roll_out={"p_reference": 0.25}).search.roll_out.p_reference
+    assert (chosen.schedule, chosen.start) == ("constant", 0.25)
+
+
+def test_a_loss_with_a_scale_gets_the_usual_one() -> None:
+    assert recipe_of("lols", loss={"name": "kl"}).search.loss.alpha == 10.0
+    assert recipe_of("searnn").search.loss.alpha == 20.0
+    assert recipe_of("lols").search.loss.alpha is None
+
+
+# ---- limits and data -----------------------------------------------------------------------------
+
+SOURCES_ALONE = {**DATA, "train_targets": "none"}
+WITHOUT: dict[str, Any] = {
+    "algorithm": "bandit_lols",
+    "loss": {"cross_entropy": 0.0},
+    "cost": {"name": "own", "function": "module:function"},
+}
+
+
+def test_a_bandit_can_learn_from_sources_alone() -> None:
+    assert make_recipe({"data": SOURCES_ALONE, "search": WITHOUT}).data.train_targets == "none"
+
+
+@pytest.mark.parametrize(
+    ("search", "what"),
+    [
+        ({"loss": {"cross_entropy": 0.5}}, "cross_entropy above 0"),
+        ({"roll_in": {"policy": "mixed"}}, "roll_in.policy"),
+        ({"roll_out": {"policy": "mixed"}}, "roll_out.policy"),
+        ({"roll_out": {"horizon": 2}}, "horizon"),
+        ({"decisions": {"candidates": "biased"}}, "candidates"),
+        ({"cost": {"name": "bleu", "function": None}}, "search.cost"),
+    ],
+)
+def test_what_needs_a_target_is_refused_where_there_is_none(search: dict[str, Any], what: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_recipe({"data": SOURCES_ALONE, "search": merge(WITHOUT, search)})
+    assert "data.train_targets is none" in str(caught.value)
+    assert what in str(caught.value)
+
+
+def test_a_limit_of_roll_outs_needs_roll_outs() -> None:
+    only = {"max_roll_outs": 100}
+    with pytest.raises(UserError, match="nothing is rolled out; set training.max_updates"):
+        make_recipe({"data": DATA, "search": {"algorithm": "aggrevated"}, "training": only})
+    assert make_recipe({"data": DATA, "search": {"algorithm": "lols"}, "training": only})
