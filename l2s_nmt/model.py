@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, PreTrainedModel
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationConfig,
+    PreTrainedModel,
+    StoppingCriteriaList,
+)
 from transformers.modeling_outputs import BaseModelOutput
 
 Choose = Callable[[Tensor, int, Tensor], Tensor]
@@ -155,13 +161,19 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def beam_search(self, memory: Memory, limits: Tensor, beam: int) -> tuple[Tensor, Tensor]:
-        """The best hypothesis of beam search for each sentence; arguments and results as of ``roll``."""
+        """The hypothesis of the best mean log-probability a token that beam search finds for each sentence.
+
+        A hypothesis that is cut by its sentence's limit competes with those that end before. Arguments and results
+        are as of ``roll``.
+        """
         longest = int(limits.max())
-        written = self.model.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory.hidden),
-            attention_mask=memory.mask.long(),
-            generation_config=self._generation(beam, longest),
-        )[:, 1:]
+        with self._generating(beam, longest) as configuration:
+            written = self.model.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=memory.hidden),
+                attention_mask=memory.mask.long(),
+                generation_config=configuration,
+                stopping_criteria=StoppingCriteriaList([_stop_at(limits)]),
+            )[:, 1:]
         tokens = torch.nn.functional.pad(written, (0, longest - written.shape[1]), value=self.pad)
         places = torch.arange(longest, device=tokens.device)
         ends = torch.where(tokens == self.eos, places, longest - 1).amin(1) + 1
@@ -169,16 +181,27 @@ class Policy(nn.Module):
         longest = int(lengths.max())
         return tokens[:, :longest].masked_fill(places[:longest] >= lengths[:, None], self.pad), lengths
 
-    def _generation(self, beam: int, longest: int) -> GenerationConfig:
-        return GenerationConfig(
+    @contextmanager
+    def _generating(self, beam: int, longest: int) -> Iterator[GenerationConfig]:
+        """Within this context `generate` searches as this configuration says, and the model's own says nothing.
+
+        It would fill in what is not set here; that of a pretrained model may ask for least lengths or force tokens.
+        """
+        configuration = GenerationConfig(
             num_beams=beam,
             do_sample=False,
             max_new_tokens=longest,
             bad_words_ids=[[self.pad]],
+            renormalize_logits=True,
             pad_token_id=self.pad,
             eos_token_id=self.eos,
             decoder_start_token_id=self.start,
         )
+        own, self.model.generation_config = self.model.generation_config, configuration
+        try:
+            yield configuration
+        finally:
+            self.model.generation_config = own
 
     @torch.no_grad()
     def continue_branches(
@@ -281,6 +304,20 @@ def _token(value: Any, name: str) -> int:
     if value is None:
         raise ValueError(f"the model's configuration has no {name}")
     return int(value)
+
+
+def _stop_at(limits: Tensor) -> Callable[..., Tensor]:
+    """A criterion by which `generate` ends the hypotheses of each sentence at its own limit (B,).
+
+    To cut them afterwards would not do: which hypothesis is best depends on where they end.
+    """
+
+    def stop(tokens: Tensor, scores: Tensor | None, **options: Any) -> Tensor:
+        hypotheses = len(tokens) // len(limits)
+        # The start token is among the tokens (hypotheses, L), but does not count.
+        return limits.repeat_interleave(hypotheses) < tokens.shape[1]
+
+    return stop
 
 
 def _empty_cache() -> EncoderDecoderCache:

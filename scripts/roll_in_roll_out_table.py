@@ -6,7 +6,8 @@
 Every cell starts from the same teacher-forced model (one for each seed), spends the same number of roll-outs, and
 learns from the costs alone (no cross-entropy), so that what differs is who rolls in, who rolls out, and how good the
 reference is: optimal (the best suffix of the target), suboptimal (that of a target some of whose words are wrong) or
-bad (that of the target in reverse order). What is done already is not trained again. Writes table.json, table.md and table.svg.
+bad (that of the target in reverse order). What is done already is not trained again. Writes table.json, table.md and
+table.svg.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Decoding:
     Args:
         name: ``greedy``, ``sample`` from softmax(scores / temperature), or ``beam``.
         temperature: of sampling.
-        top_k: sample among so many most probable tokens; None: among all.
+        top_k: sample among so many most probable tokens, and those that equal the last of them; None: among all.
         top_p: sample among the fewest tokens whose probability reaches this; None: among all.
         beam: width of beam search.
     """
@@ -49,7 +49,7 @@ class Decoding:
             least = scores.topk(self.top_k, dim=1).values[:, -1:]
             scores = scores.masked_fill(scores < least, -torch.inf)
         if self.top_p is not None and self.top_p < 1:
-            ordered, order = scores.softmax(1).sort(dim=1, descending=True, stable=True)
+            ordered, order = scores.float().softmax(1).sort(dim=1, descending=True, stable=True)
             # A token goes if those before it reach top_p already.
             out = ordered.cumsum(1) - ordered >= self.top_p
             scores = scores.masked_fill(out.scatter(1, order, out), -torch.inf)

@@ -45,7 +45,9 @@ class Schedule:
 
     def __call__(self, update: int) -> float:
         """The value at an update, counted from 0."""
-        return self.end + (self.start - self.end) * SHAPES[self.name](update / self.updates)
+        left = SHAPES[self.name](update / self.updates)
+        # So that rounding moves neither start nor end: a probability of 1 is more than one of nearly 1.
+        return left * self.start + (1 - left) * self.end
 
 
 HALF = Schedule("constant", 0.5)

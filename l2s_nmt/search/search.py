@@ -56,6 +56,7 @@ class Experience:
             owner=self.owner.to(device),
             decisions=_moved(self.decisions, device),
             costs=_moved(self.costs, device),
+            observed=None if self.observed is None else self.observed.to(device),
         )
 
 

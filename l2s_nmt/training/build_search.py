@@ -18,6 +18,7 @@ from l2s_nmt.search.costs.own import load_function
 from l2s_nmt.search.costs.table import build_cost as named_cost
 from l2s_nmt.search.decisions.candidates import CandidateChoice
 from l2s_nmt.search.decisions.states import StateChoice
+from l2s_nmt.search.reference.bleu import BleuOracle
 from l2s_nmt.search.reference.copy import Copy
 from l2s_nmt.search.reference.edit_distance import EditDistance
 from l2s_nmt.search.reference.mcts import MonteCarloTree
@@ -114,8 +115,6 @@ def _optimal(settings: SearchSettings, cost: Cost) -> Reference:
     if chosen.name == "edit_distance":
         return EditDistance(cost)
     if chosen.name == "bleu":
-        from l2s_nmt.search.reference.bleu import BleuOracle
-
         return BleuOracle(settings.cost.smoothing, chosen.budget)
     return MonteCarloTree(cost, chosen.simulations, chosen.exploration, settings.decisions.k)
 

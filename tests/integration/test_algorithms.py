@@ -117,7 +117,8 @@ def embedded_baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def search(algorithm: str, baseline: Path, *overrides: str) -> Path:
     run = baseline.parent / "-".join([algorithm, *overrides])
-    limits = ("training.max_minutes=null", "training.max_updates=80", "training.validate_every=40")
+    # The start is the end of a falling learning rate; it takes some updates to get over the first steps of a new one.
+    limits = ("training.max_minutes=null", "training.max_updates=400", "training.validate_every=100")
     start = f"model.from_run={baseline}"
     chosen = f"search.algorithm={algorithm}"
     recipe = QUICKSTART / "aggrevated.yaml"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.model import Memory, Policy
-from l2s_nmt.search.roll_in import greedy
+from l2s_nmt.search.sampling import greedy
 from tests.tiny import (
     FAMILIES,
     POSITIONS,
@@ -205,7 +205,8 @@ def test_branches_equal_decoding_each_without_cache(
 def check_branches(policy: Policy, batch: Batch, limits: list[int], branches: list[Branch]) -> None:
     _, trunk = policy.prefill(memory_of(policy, batch), batch.target, torch.tensor([0]))
     rows, positions, actions = torch.tensor(branches, dtype=torch.long).view(-1, 3).unbind(1)
-    tokens, lengths = policy.continue_branches(trunk, rows, positions, actions, torch.tensor(limits))
+    most = torch.tensor(limits)[rows]
+    tokens, lengths = policy.continue_branches(trunk, rows, positions, actions, most)
     expected = []
     for row, position, action in branches:
         prefix = [*batch.target[row, :position].tolist(), action]
@@ -257,7 +258,7 @@ def test_branches_leave_the_trunk_as_it_is() -> None:
         torch.tensor([0, 3, 1]),
         torch.tensor([0, 0, 0]),
         torch.tensor([3, 4, 5]),
-        torch.full((4,), 8),
+        torch.full((3,), 8),
     )
     first = policy.continue_branches(trunk, *arguments)
     second = policy.continue_branches(trunk, *arguments)

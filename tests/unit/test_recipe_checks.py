@@ -262,6 +262,6 @@ def test_what_needs_a_target_is_refused_where_there_is_none(search: dict[str, An
 
 def test_a_limit_of_roll_outs_needs_roll_outs() -> None:
     only = {"max_roll_outs": 100}
-    with pytest.raises(UserError, match="nothing is rolled out; set training.max_updates"):
+    with pytest.raises(UserError, match="nothing is rolled out; set"):
         make_recipe({"data": DATA, "search": {"algorithm": "aggrevated"}, "training": only})
     assert make_recipe({"data": DATA, "search": {"algorithm": "lols"}, "training": only})

@@ -27,11 +27,13 @@ def failed_segments(batch: Batch, trajectories: Trajectories, size: int) -> Tens
         (B, T) bool: the positions of that segment; none where the whole trajectory is right.
     """
     lost = _edits_lost(batch, trajectories)
-    first = (lost > 0).int().argmax(1)
     positions = torch.arange(lost.shape[1], device=lost.device)
-    same = positions // size == (first // size)[:, None]
     inside = positions < trajectories.lengths[:, None]
-    return same & inside & (lost > 0).any(1, keepdim=True)
+    # Behind the end the padding would count as mistakes.
+    wrong = (lost > 0) & inside
+    first = wrong.int().argmax(1)
+    same = positions // size == (first // size)[:, None]
+    return same & inside & wrong.any(1, keepdim=True)
 
 
 def _edits_lost(batch: Batch, trajectories: Trajectories) -> Tensor:

@@ -18,7 +18,7 @@ Openings = tuple[tuple[bool, ...], ...]
 can still match."""
 
 _ADDED, _FLOOR = 1.0, 0.1  # the usual constants of add_k and floor
-_REMEMBERED = 1 << 17
+_REMEMBERED = 1 << 16
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -64,7 +64,9 @@ def bleu_bound(
     room = [max(0, target_words - order) - match for order, match in enumerate(matches)]
     lost = [opening.count(False) for opening in openings]
     # With more words than that there are only more n-grams that do not match.
-    steps = max(target_words - words, MAX_ORDER - words, *(r + lack for r, lack in zip(room, lost, strict=True)))
+    steps = max(
+        target_words - words, MAX_ORDER - words, *(r + lack for r, lack in zip(room, lost, strict=True))
+    )
     columns = [_reachable(*order, steps) for order in zip(matches, room, openings, strict=True)]
     return max(
         bleu(smoothing, most, words + step, target_words)

@@ -110,5 +110,6 @@ def _replaced(tokens: Tensor, words: Tensor, uniform: Tensor, probability: float
     ranks = ((tokens[:, :, None] != tokens[:, None, :]) & inside[:, None, :]).cumsum(2)
     count = ranks[:, :, -1]
     chosen = torch.minimum((uniform[..., 1] * count).long(), count - 1)
+    # Where no word is different, it is the first word that is found: the same.
     other = tokens.gather(1, (ranks > chosen[:, :, None]).int().argmax(2))
-    return torch.where(inside & (count > 0) & (uniform[..., 0] < probability), other, tokens)
+    return torch.where(inside & (uniform[..., 0] < probability), other, tokens)

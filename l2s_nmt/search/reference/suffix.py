@@ -144,7 +144,10 @@ def _bleu_table(
     reference_words: tuple[Tensor, ...],
     kernel: SentenceBleu,
 ) -> Tensor:
-    """`_suffix_table` for sentence BLEU: each suffix against the reference that it comes nearest to."""
+    """`_suffix_table` for sentence BLEU: each suffix against the reference that it comes nearest to.
+
+    One that is absent matches nothing, so it costs 1, and nothing costs more.
+    """
     column = torch.arange(references[0].shape[1] + 1, device=words.device)[:, None]
     tables = []
     for suffixes, suffix_words in zip(references, reference_words, strict=True):
@@ -159,7 +162,7 @@ def _bleu_table(
                 smoothing=kernel.smoothing,
                 smoothing_value=kernel.smoothing_value,
             )
-            found.append(costs.masked_fill_(target_words < 0, math.inf))
+            found.append(costs)
         tables.append(torch.stack(found).amin(0))
     return torch.stack(tables)
 
@@ -184,7 +187,7 @@ def _bleu_matches(
     in_prefix = equal_prefix = theirs[:, None] == ours
     in_copied = [theirs[:, None] == copied]
     # What is copied is the target itself, where there is one reference.
-    in_target = in_copied if suffixes is target else [(theirs[:, None] == theirs) & (theirs != _NO_TARGET)]
+    in_target = in_copied if suffixes is target else [theirs[:, None] == theirs]
     tails: list[Tensor] = []
     matches = []
     for n in range(1, MAX_ORDER + 1):

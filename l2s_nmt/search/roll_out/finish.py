@@ -130,9 +130,7 @@ class RollOutPolicy:
             spent = words == branches.position + 1 + self.horizon
             rows = (spent & (last != context.policy.eos)).nonzero().squeeze(1)
             if len(rows):
-                losses[rows] = self._completed(
-                    context, sentences[rows], words[rows], branches.sentence[rows]
-                )
+                losses[rows] = self._completed(context, sentences[rows], words[rows], branches.sentence[rows])
         return losses
 
 

@@ -14,7 +14,7 @@ from l2s_nmt.data.tokenizer import decode, encode_sources, train_tokenizer
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.translate import Decoding, Translator
 from l2s_nmt.model import Policy
-from l2s_nmt.search.roll_in import greedy
+from l2s_nmt.search.sampling import greedy
 from tests.helpers import sentence_pairs
 
 POSITIONS = 24

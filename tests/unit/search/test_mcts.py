@@ -1,145 +1,305 @@
-"""Tree search against trying everything, and what must not matter to it."""
+"""Monte Carlo tree search against writing out every sentence, one at a time, word by word, without a cache."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise, product
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch, collate
 from l2s_nmt.search.context import Context, LengthLimit, see
 from l2s_nmt.search.costs.bleu import SentenceBleu
-from l2s_nmt.search.costs.cost import OnTokens
+from l2s_nmt.search.costs.cost import Cost, OnTokens
 from l2s_nmt.search.costs.edit_distance import edit_distance_cost
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.reference.mcts import MonteCarloTree
-from l2s_nmt.search.roll_in import RollIn
-from l2s_nmt.search.sampling import Decoding
-from tests.tiny import VOCABULARY, random_batch, shared_policy
+from l2s_nmt.search.reference.mcts_tree import Listed, Tree
+from l2s_nmt.search.types import CostVectors, Decisions
+from tests.tiny import finish, next_scores, random_sentences, shared_policy, source_of, words
+from tests.unit.search.test_copy import padded, satisfies
 
+EOS = 1
 BLEU = OnTokens(SentenceBleu("add_k"))
 EDITS = OnTokens(edit_distance_cost)
-SHORT = LengthLimit(0.0, 3)
-EVERYTHING = MonteCarloTree(EDITS, simulations=4_000, exploration=1.0, k=VOCABULARY)
+COSTS = pytest.mark.parametrize("cost", [BLEU, EDITS], ids=["bleu", "edit_distance"])
+SHORT = LengthLimit(0, 3)
+K = 2
+
+satisfies(lambda cost: MonteCarloTree(cost, 4, 1.5, K))
 
 
-def context_of(batch: Batch, limit: LengthLimit = SHORT) -> Context:
-    return see(shared_policy(), batch, Draws(1, 1), limit)
+@cache
+def batch() -> Batch:
+    """Targets that resemble what the model says."""
+    policy, draw = shared_policy(), np.random.default_rng(0)
+    sources = random_sentences(policy, 4, seed=1, shortest=3)
+    targets = []
+    for source in sources:
+        target = [token for token in finish(policy, source, [], 9) if token != policy.eos] or [5]
+        target[int(draw.integers(len(target)))] = int(draw.choice(words(policy)))
+        targets.append([*target, policy.eos])
+    return collate(sources, targets, np.arange(4), policy.pad)
 
 
-def greedy_states(context: Context) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens of the greedy roll-in, and all of its states."""
-    trajectories = RollIn("learned", Decoding())(context)
-    inside = torch.arange(trajectories.tokens.shape[1]) < trajectories.lengths[:, None]
-    sentence, position = inside.nonzero(as_tuple=True)
-    return trajectories.tokens, sentence, position
+def context(limit: LengthLimit, rows: list[int] | None = None) -> Context:
+    seen = see(shared_policy(), batch(), Draws(3, 8), limit)
+    return seen if rows is None else seen.select(torch.tensor(rows))
 
 
-def loss(cost: OnTokens, batch: Batch, row: int, words: list[int]) -> float:
-    tokens = torch.tensor([[*words, 0]])
-    return float(cost(tokens, torch.tensor([len(words)]), torch.tensor([row]), batch))
+def tokens() -> Tensor:
+    """(B, T) prefixes: the targets, one word of them replaced."""
+    rows = batch().target.clone()
+    rows[:, 1] = words(shared_policy())[0]
+    return rows
 
 
-def exhaustive(cost: OnTokens, batch: Batch, row: int, prefix: list[int], limit: int) -> float:
-    """The smallest loss of all sentences that begin with the prefix and have ``limit`` tokens at most."""
+def states(*positions: int) -> tuple[Tensor, Tensor]:
+    pairs = [(b, t) for b in range(4) for t in positions]
+    return torch.tensor([b for b, _ in pairs]), torch.tensor([t for _, t in pairs])
+
+
+def loss_of(cost: Cost, sentence: int, row: list[int]) -> float:
+    end = row.index(shared_policy().eos) if shared_policy().eos in row else len(row)
+    hypothesis = torch.tensor([row])
+    return cost(hypothesis, torch.tensor([end]), torch.tensor([sentence]), batch()).item()
+
+
+def considered(sentence: int, prefix: list[int], k: int) -> list[int]:
+    """The k most probable tokens, the target's at the position, and EOS."""
     policy = shared_policy()
-    words = [token for token in range(VOCABULARY) if token not in (policy.pad, policy.eos)]
-    if prefix[-1:] == [policy.eos]:
-        return loss(cost, batch, row, prefix[:-1])
-    room = limit - len(prefix)
-    return min(
-        loss(cost, batch, row, [*prefix, *rest])
-        for count in range(room + 1)
-        for rest in product(words, repeat=count)
-    )
+    scores = next_scores(policy, source_of(batch(), sentence), prefix)
+    target = batch().target[sentence, : int(batch().target_lengths[sentence])].tolist()
+    golden = target[len(prefix)] if len(prefix) < len(target) else policy.eos
+    return list(dict.fromkeys([*scores.topk(k).indices.tolist(), golden, policy.eos]))
 
 
-@pytest.mark.parametrize("cost", [BLEU, EDITS], ids=["bleu", "edit distance"])
-def test_with_enough_simulations_the_costs_are_those_of_trying_everything(cost: OnTokens) -> None:
-    batch = random_batch(shared_policy(), 3, seed=4)
-    context = context_of(batch)
-    tokens, sentence, position = greedy_states(context)
-    late = position >= 1  # two tokens are left: some two hundred sentences
-    sentence, position = sentence[late], position[late]
-    decisions, costs = replace(EVERYTHING, cost=cost).costs(context, tokens, sentence, position)
+def exhaustive(cost: Cost, sentence: int, prefix: list[int], limit: int, k: int = K) -> dict[int, float]:
+    """The loss of the best sentence after each token considered."""
+    found = {}
+    for token in considered(sentence, prefix, k):
+        row = [*prefix, token]
+        whole = token == shared_policy().eos or len(row) >= limit
+        found[token] = (
+            loss_of(cost, sentence, row) if whole else min(exhaustive(cost, sentence, row, limit, k).values())
+        )
+    return found
+
+
+def by_action(decisions: Decisions, costs: CostVectors) -> list[dict[int, float]]:
     assert costs.other is None
-    for n in range(len(decisions)):
-        row, prefix = int(sentence[n]), tokens[sentence[n], : position[n]].tolist()
-        listed = decisions.actions[n, decisions.mask[n]].tolist()
-        assert sorted(listed) == [token for token in range(VOCABULARY) if token != shared_policy().pad]
-        best = torch.tensor([exhaustive(cost, batch, row, [*prefix, action], 3) for action in listed])
-        torch.testing.assert_close(costs.costs[n, decisions.mask[n]], best - best.min(), atol=1e-6, rtol=0)
+    assert not costs.costs[~decisions.mask].any()
+    rows = []
+    for actions, mask, values in zip(decisions.actions, decisions.mask, costs.costs, strict=True):
+        listed = actions[mask].tolist()
+        assert len(set(listed)) == len(listed)
+        rows.append(dict(zip(listed, values[mask].tolist(), strict=True)))
+    return rows
 
 
-def test_the_completion_is_the_best_sentence_and_its_loss_is_its_own() -> None:
-    batch = random_batch(shared_policy(), 4, seed=6)
-    context = context_of(batch)
-    tokens, sentence, position = greedy_states(context)
-    keep = position == 1
-    sentence, position = sentence[keep], position[keep]
-    whole = EVERYTHING.complete(context, tokens[sentence], position, sentence)
-    for n in range(len(sentence)):
-        row, prefix = int(sentence[n]), tokens[sentence[n], : position[n]].tolist()
-        written = whole.tokens[n, : whole.lengths[n]].tolist()
-        assert written[: len(prefix)] == prefix
-        assert written[-1] == shared_policy().eos
-        assert float(whole.losses[n]) == pytest.approx(loss(EDITS, batch, row, written[:-1]), abs=1e-6)
-        assert float(whole.losses[n]) == pytest.approx(exhaustive(EDITS, batch, row, prefix, 3), abs=1e-6)
+def sentences_of(
+    reference: MonteCarloTree, limit: LengthLimit, position: int
+) -> tuple[list[list[int]], Tensor]:
+    """The best sentence of each row after so many tokens of it, and the losses."""
+    sentence, lengths = states(position)
+    whole = reference.complete(context(limit), tokens()[sentence], lengths, sentence)
+    rows = [row[:n] for row, n in zip(whole.tokens.tolist(), whole.lengths.tolist(), strict=True)]
+    for owner, row, loss in zip(sentence.tolist(), rows, whole.losses.tolist(), strict=True):
+        assert row[:position] == tokens()[owner, :position].tolist()
+        assert row.index(shared_policy().eos) == len(row) - 1
+        assert loss == loss_of(reference.cost, owner, row)
+    return rows, whole.losses
 
 
-def test_more_simulations_never_find_less_and_none_find_greedy_decoding() -> None:
-    batch = random_batch(shared_policy(), 6, seed=8)
-    context = context_of(batch, LengthLimit(1.0, 3))
-    every = torch.arange(6)
-    nothing = torch.empty((6, 0), dtype=torch.long)
-    found = [
-        MonteCarloTree(BLEU, simulations, 1.5, 4).complete(context, nothing, torch.zeros_like(every), every)
-        for simulations in (0, 1, 5, 20, 60)
+@COSTS
+def test_enough_simulations_are_exhaustive(cost: Cost) -> None:
+    sentence, position = states(0, 1, 2)
+    reference = MonteCarloTree(cost, 100, 1.5, K)
+    decisions, costs = reference.costs(context(SHORT), tokens(), sentence, position)
+    assert torch.equal(decisions.sentence, sentence)
+    assert torch.equal(decisions.position, position)
+    whole = reference.complete(context(SHORT), tokens()[sentence], position, sentence)
+    for n, found in enumerate(by_action(decisions, costs)):
+        owner, prefix = int(sentence[n]), tokens()[sentence[n], : position[n]].tolist()
+        expected = exhaustive(cost, owner, prefix, 3)
+        best = min(expected.values())
+        assert found == pytest.approx({token: loss - best for token, loss in expected.items()})
+        assert whole.losses[n].item() == best
+
+
+def test_what_the_policy_would_not_say_is_considered() -> None:
+    # With one token of the policy's, only the target's own can improve on stopping early.
+    reference = MonteCarloTree(EDITS, 1000, 1.5, 1)
+    prefix = batch().target[:, :-3]
+    lengths = (batch().target_lengths - 3).clamp(min=0)
+    whole = reference.complete(context(LengthLimit(0, 9)), prefix, lengths, torch.arange(4))
+    assert whole.losses.tolist() == [0] * 4
+
+
+@COSTS
+@pytest.mark.parametrize("position", [0, 2])
+def test_the_first_simulation_is_greedy_and_more_never_do_harm(cost: Cost, position: int) -> None:
+    limit = LengthLimit(1, 2)
+    limits = context(limit).limits.tolist()
+    greedy = [
+        finish(shared_policy(), source_of(batch(), b), tokens()[b, :position].tolist(), limits[b])
+        for b in range(4)
     ]
-    greedy = RollIn("learned", Decoding())(context)
-    words = greedy.lengths - greedy.finished.long()
-    torch.testing.assert_close(found[0].losses, BLEU(greedy.tokens, words, every, batch))
-    for fewer, more in pairwise(found):
-        assert (more.losses <= fewer.losses).all()
-    assert (found[-1].losses < found[0].losses).any()
+    rows, before = sentences_of(MonteCarloTree(cost, 1, 1.5, K), limit, position)
+    eos = shared_policy().eos
+    assert rows == [row if row[-1] == eos else [*row, eos] for row in greedy]
+    first = before
+    for simulations in (2, 3, 5, 8, 13):
+        _, after = sentences_of(MonteCarloTree(cost, simulations, 1.5, K), limit, position)
+        assert (after <= before).all()
+        before = after
+    assert (before < first).any()
 
 
-def test_the_simulations_are_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    context = context_of(random_batch(shared_policy(), 4, seed=8), LengthLimit(1.0, 3))
-    tokens, sentence, position = greedy_states(context)
-    tried = MonteCarloTree(BLEU, 5, 1.5, 4).costs(context, tokens, sentence, position)[0].mask.sum(1)
-    assert (tried >= 1).all()
-    assert (tried <= 5).all()
+def test_neither_order_nor_chunks_nor_repeated_states_change_anything() -> None:
+    limit = LengthLimit(1, 2)
+    reference = MonteCarloTree(BLEU, 9, 1.5, 3)
+    sentence, position = states(0, 1, 3)
+    whole = by_action(*reference.costs(context(limit), tokens(), sentence, position))
+    in_chunks = replace(reference, max_rows=2)
+    assert by_action(*in_chunks.costs(context(limit), tokens(), sentence, position)) == whole
+    order = torch.tensor([11, 3, 3, 0, 7, 5, 2, 9, 10, 1, 8, 4, 6, 0])
+    turned = reference.costs(context(limit), tokens(), sentence[order], position[order])
+    assert by_action(*turned) == [whole[n] for n in order.tolist()]
+    rows = [2, 0, 3, 1]
+    # The states of sentence b are those of row rows.index(b) of the other batch.
+    moved = torch.tensor([rows.index(b) for b in sentence.tolist()])
+    other = reference.costs(context(limit, rows), tokens()[rows], moved, position)
+    assert by_action(*other) == whole
 
 
-def test_neither_order_nor_chunks_nor_padding_matter() -> None:
-    batch = random_batch(shared_policy(), 5, seed=9)
-    search = MonteCarloTree(BLEU, 12, 1.5, 3)
-    context = context_of(batch, LengthLimit(1.0, 3))
-    tokens, sentence, position = greedy_states(context)
-    decisions, costs = search.costs(context, tokens, sentence, position)
-    chunked, chunked_costs = replace(search, max_rows=3).costs(context, tokens, sentence, position)
-    assert torch.equal(chunked.actions, decisions.actions)
-    assert torch.equal(chunked_costs.costs, costs.costs)
-    wider = torch.nn.functional.pad(tokens, (0, 3), value=shared_policy().pad)
-    assert torch.equal(search.costs(context, wider, sentence, position)[1].costs, costs.costs)
-    order = torch.randperm(len(sentence), generator=torch.Generator().manual_seed(1))
-    shuffled, shuffled_costs = search.costs(context, tokens, sentence[order], position[order])
-    assert torch.equal(shuffled.actions, decisions.actions[order])
-    assert torch.equal(shuffled_costs.costs, costs.costs[order])
+def test_each_sentence_is_scored_once() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def cost(hypotheses: Tensor, lengths: Tensor, sentence: Tensor, batch: Batch, /) -> Tensor:
+        for row, n, owner in zip(hypotheses.tolist(), lengths.tolist(), sentence.tolist(), strict=True):
+            seen.append((owner, *row[:n]))
+        return EDITS(hypotheses, lengths, sentence, batch)
+
+    sentence, position = states(0, 1)
+    # The second prefix is what the search tries after the first, too.
+    MonteCarloTree(cost, 100, 1.5, K).costs(context(SHORT), batch().target, sentence, position)
+    assert len(seen) > 20
+    # EOS is no word: the same words with and without it are two sentences at the limit.
+    assert all(seen.count(row) == 1 for row in seen if len(row) < 4)
+    assert all(seen.count(row) <= 2 for row in seen)
 
 
-def test_a_finished_or_full_prefix_is_left_as_it_is() -> None:
+@pytest.mark.parametrize("position", [2, 3, 5])
+def test_at_the_limit_and_behind_it_one_more_token_is_written(position: int) -> None:
+    sentence, lengths = states(position)
+    prefixes = batch().target[:, 1:2].repeat(1, 6)
+    reference = MonteCarloTree(EDITS, 30, 1.5, K)
+    decisions, costs = reference.costs(context(SHORT), prefixes, sentence, lengths)
+    whole = reference.complete(context(SHORT), prefixes, lengths, sentence)
+    for n, found in enumerate(by_action(decisions, costs)):
+        prefix = prefixes[n, :position].tolist()
+        expected = {token: loss_of(EDITS, n, [*prefix, token]) for token in considered(n, prefix, K)}
+        assert found == pytest.approx(
+            {token: loss - min(expected.values()) for token, loss in expected.items()}
+        )
+        assert whole.losses[n].item() == min(expected.values())
+        assert whole.lengths[n] <= position + 2
+
+
+def test_a_finished_prefix_stays_as_it_is() -> None:
     policy = shared_policy()
-    batch = collate([[3, policy.eos]] * 2, [[4, policy.eos]] * 2, np.arange(2), policy.pad)
-    prefixes = torch.tensor([[4, policy.eos, policy.pad], [4, 5, 6]])
-    whole = EVERYTHING.complete(context_of(batch), prefixes, torch.tensor([2, 3]), torch.arange(2))
-    assert [row[:n].tolist() for row, n in zip(whole.tokens, whole.lengths, strict=True)] == [
-        [4, policy.eos],
-        [4, 5, 6, policy.eos],
-    ]
-    assert whole.losses.tolist() == [0.0, 2.0]
+    rows = [[*batch().target[b, :1].tolist(), policy.eos] for b in range(4)]
+    prefixes, lengths = padded([*rows, [policy.eos]], filler=policy.eos)
+    owners = [0, 1, 2, 3, 0]
+    whole = MonteCarloTree(BLEU, 5, 1.5, K).complete(context(SHORT), prefixes, lengths, torch.tensor(owners))
+    for owner, row, found, n, loss in zip(
+        owners,
+        [*rows, [policy.eos]],
+        whole.tokens.tolist(),
+        whole.lengths.tolist(),
+        whole.losses,
+        strict=True,
+    ):
+        assert found[:n] == row
+        assert loss.item() == loss_of(BLEU, owner, row)
+
+
+def test_no_states_give_no_costs() -> None:
+    none = torch.zeros(0, dtype=torch.long)
+    reference = MonteCarloTree(BLEU, 5, 1.5, K)
+    decisions, costs = reference.costs(context(SHORT), tokens(), none, none)
+    assert decisions.actions.shape == costs.costs.shape == (0, 0)
+    assert len(reference.complete(context(SHORT), tokens()[:0], none, none).losses) == 0
+
+
+Play = Callable[[tuple[int, ...]], float]
+
+
+def grown(tree: Tree, simulations: int, priors: dict[int, float], loss: Play) -> list[tuple[int, ...]]:
+    """Grow a tree by a policy that has the same preferences everywhere; the sentences in their order."""
+    order = sorted(priors, key=lambda token: -priors[token])
+    listed = Listed(order, [priors[token] for token in order])
+    written: list[tuple[int, ...]] = []
+    while len(written) < simulations and not tree.closed:
+        tokens, chain = tree.select(), []
+        while not tree.finished(tokens):
+            chain.append(listed)
+            tokens = [*tokens, order[0]]
+        tree.receive(tokens, chain, loss(tuple(tokens)))
+        written.append(tuple(tokens))
+    return written
+
+
+@given(
+    st.dictionaries(st.integers(EOS, 4), st.floats(0.01, 1), min_size=1),
+    st.integers(1, 4),
+    st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]), min_size=7, max_size=7),
+    st.floats(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_tree_writes_each_sentence_once_and_keeps_the_best(
+    priors: dict[int, float], limit: int, losses: list[float], exploration: float
+) -> None:
+    tree = Tree([], limit, EOS, exploration)
+    table: dict[tuple[int, ...], float] = {}
+
+    def loss(sentence: tuple[int, ...]) -> float:
+        table[sentence] = losses[hash(sentence) % 7]
+        return table[sentence]
+
+    written = grown(tree, 10_000, priors, loss)
+    assert tree.closed
+    assert len(set(written)) == len(written)
+    words = len(set(priors) - {EOS})
+    stops = sum(words**n for n in range(limit)) if EOS in priors else 0
+    assert len(written) == stops + words**limit
+    assert tree.loss == min(table.values())
+    assert tuple(tree.best) == next(row for row in written if table[row] == tree.loss)
+    assert tree.root is not None
+    for token, edge in zip(tree.root.listed.actions, tree.root.edges, strict=True):
+        below = [row for row in written if row[0] == token]
+        assert edge.loss == min(table[row] for row in below)
+        assert edge.visits == len(below)
+
+
+def test_the_rule_weighs_what_was_found_against_the_prior() -> None:
+    priors = {2: 0.66, 3: 0.23, 4: 0.11}
+
+    def loss(sentence: tuple[int, ...]) -> float:
+        return {2: 0.4, 3: 0.9, 4: 0.1}[sentence[0]] - 0.05 * (sentence[1] == 4)
+
+    # Without exploration: what is no worse than the first is tried; then the best is followed.
+    assert [row[0] for row in grown(Tree([], 2, EOS, 0.0), 5, priors, loss)] == [2, 2, 2, 3, 4]
+    # With very much: by the prior, less the more often it was followed.
+    firsts = [row[0] for row in grown(Tree([], 5, EOS, 1000.0), 7, priors, loss)]
+    assert firsts == [2, 2, 3, 2, 2, 2, 3]
+    # After the third token was found to be best, it is followed more than its prior says.
+    firsts = [row[0] for row in grown(Tree([], 5, EOS, 1.0), 40, priors, loss)]
+    assert firsts.count(4) > 20

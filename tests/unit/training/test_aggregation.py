@@ -49,7 +49,9 @@ def test_what_comes_back_is_what_was_kept(search: Search, tmp_path: Path) -> Non
 
 
 def filled(folder: Path, updates: int, **settings: int) -> Aggregate:
-    aggregate = Aggregate(folder, **{"replay": 1, "capacity": 1000, "seed": 1, "rank": 0, "processes": 1, **settings})
+    aggregate = Aggregate(
+        folder, **{"replay": 1, "capacity": 1000, "seed": 1, "rank": 0, "processes": 1, **settings}
+    )
     kept = experience_of()
     for update in range(updates):
         aggregate.add(update, 0, np.array([update] * 5), kept)
