@@ -83,7 +83,7 @@ def sections_table(found: dict[str, Section], steps: int) -> str:
         each = section.decoder_tokens / section.decoder_calls if section.decoder_calls else 0
         cells = [f"{value:,.0f}" if section.decoder_calls else "" for value in (*fed, each)]
         own = [f"{1e3 * section.seconds / steps:.1f}", f"{section.seconds / total:.1%}"]
-        rows.append([name, *own, f"{section.calls / steps:g}", *cells])
+        rows.append([name, *own, f"{section.calls / steps:.3g}", *cells])
     rows.append(["sum", f"{1e3 * total / steps:.1f}", "", "", "", "", ""])
     return table(rows)
 

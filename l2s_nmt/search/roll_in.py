@@ -56,7 +56,8 @@ class RollIn:
             every = torch.arange(len(lengths), device=lengths.device)
             nothing = tokens.new_empty((len(lengths), 0))
             whole = self.reference.complete(context, nothing, torch.zeros_like(lengths), every)
-            tokens, lengths = whole.tokens[:, : int(whole.lengths.max())], whole.lengths
+            tokens, lengths = whole.tokens, whole.lengths
+        tokens = tokens[:, : int(lengths.max())]
         finished = torch.ones_like(lengths, dtype=torch.bool)
         return Trajectories(tokens, lengths, finished, torch.ones_like(tokens, dtype=torch.bool))
 

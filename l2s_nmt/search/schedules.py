@@ -46,7 +46,7 @@ class Schedule:
     def __call__(self, update: int) -> float:
         """The value at an update, counted from 0."""
         left = SHAPES[self.name](update / self.updates)
-        # So that rounding moves neither start nor end: a probability of 1 is more than one of nearly 1.
+        # Start and end stay exact: a probability of 1 means always.
         return left * self.start + (1 - left) * self.end
 
 

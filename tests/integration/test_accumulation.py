@@ -91,11 +91,23 @@ def test_one_by_eight_is_eight_by_one(algorithm: str, batch_tokens: int, whole: 
     assert_same_training(run, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    "algorithm",
+    ["dagger", "searn", "bandit_lols", "minimum_risk", "reinforce", "hierarchical", "search_expert"],
+)
+def test_every_kind_of_search_is_the_same_in_parts(algorithm: str, whole: Any, tmp_path: Path) -> None:
+    path, run = whole(algorithm, 128)
+    done(command("train", path, "training.accumulation=3", "--output", tmp_path / "run"))
+    assert_same_training(run, tmp_path / "run")
+
+
 def launched(*arguments: str | Path) -> Outcome:
     return process(*arguments, launcher=LAUNCHER)
 
 
-@pytest.mark.parametrize(("algorithm", "batch_tokens"), [("teacher_forcing", 8), ("aggrevated", 256)])
+@pytest.mark.parametrize(
+    ("algorithm", "batch_tokens"), [("teacher_forcing", 8), ("aggrevated", 256), ("dagger", 64)]
+)
 def test_two_processes_train_as_one_does(
     algorithm: str, batch_tokens: int, whole: Any, tmp_path: Path
 ) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
@@ -24,7 +22,6 @@ from tests.tiny import (
     source_of,
 )
 
-few = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -172,98 +169,6 @@ def test_scoring_some_states_ends_with_an_error_too() -> None:
         policy(*arguments, torch.tensor([10_000]))
     with torch.no_grad():
         assert policy.score(memory_of(policy, batch), batch.target).shape == (*batch.target.shape, VOCABULARY)
-
-
-Branch = tuple[int, int, int]
-
-
-@st.composite
-def deviations(draw: st.DrawFn) -> tuple[int, list[int], list[Branch]]:
-    """Seed of a batch of five, limits, and branches: sentence, position (cut to the target's), action."""
-    limits = draw(st.lists(st.integers(1, 9), min_size=5, max_size=5))
-    branch = st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, VOCABULARY - 1))
-    return draw(st.integers(0, 3)), limits, draw(st.lists(branch, min_size=1, max_size=7))
-
-
-@families
-@few
-@given(deviations())
-def test_branches_equal_decoding_each_without_cache(
-    family: str, given: tuple[int, list[int], list[Branch]]
-) -> None:
-    seed, limits, wanted = given
-    policy = shared_policy(family)
-    batch = random_batch(policy, 5, seed=20 + seed)
-    branches = [
-        (row, min(position, int(batch.target_lengths[row]) - 1), action)
-        for row, position, action in wanted
-        if action != policy.pad
-    ]
-    check_branches(policy, batch, limits, branches)
-
-
-def check_branches(policy: Policy, batch: Batch, limits: list[int], branches: list[Branch]) -> None:
-    _, trunk = policy.prefill(memory_of(policy, batch), batch.target, torch.tensor([0]))
-    rows, positions, actions = torch.tensor(branches, dtype=torch.long).view(-1, 3).unbind(1)
-    most = torch.tensor(limits)[rows]
-    tokens, lengths = policy.continue_branches(trunk, rows, positions, actions, most)
-    expected = []
-    for row, position, action in branches:
-        prefix = [*batch.target[row, :position].tolist(), action]
-        expected.append(finish(policy, source_of(batch, row), prefix, limits[row])[position:])
-    assert lengths.tolist() == [len(row) for row in expected]
-    width = max(map(len, expected), default=0)
-    assert tokens.tolist() == [[*row, *[policy.pad] * (width - len(row))] for row in expected]
-
-
-@families
-def test_branches_of_all_kinds_at_once(family: str) -> None:
-    policy, batch = shared_policy(family), random_batch(shared_policy(family), 6, seed=30)
-    everywhere = [
-        (row, position, action)
-        for row, length in enumerate(batch.target_lengths.tolist())
-        for position in range(length)
-        for action in (policy.eos, *range(3, 9))
-    ]
-    check_branches(policy, batch, [8, 3, 9, 1, 5, 7], everywhere[::-1])
-
-
-def test_every_action_at_one_state() -> None:
-    policy, batch = shared_policy(), random_batch(shared_policy(), 6, seed=31)
-    row = int(batch.target_lengths.argmax())
-    check_branches(policy, batch, [9] * 6, [(row, 2, action) for action in range(VOCABULARY - 1)])
-
-
-def test_an_action_past_the_limit_is_the_last_token() -> None:
-    # A reference may be longer than what the model may write. Whatever the companions' limits are, the action stays.
-    policy, batch = shared_policy(), random_batch(shared_policy(), 6, seed=31)
-    row = int(batch.target_lengths.argmax())
-    last = int(batch.target_lengths[row]) - 1
-    for others in (1, 9):
-        limits = [2 if other == row else others for other in range(6)]
-        check_branches(
-            policy, batch, limits, [(row, 1, 4), (row, 2, 4), (row, last, 4), (row, last, policy.eos)]
-        )
-
-
-def test_no_branches() -> None:
-    policy, batch = shared_policy(), random_batch(shared_policy(), 2)
-    check_branches(policy, batch, [5, 5], [])
-
-
-def test_branches_leave_the_trunk_as_it_is() -> None:
-    policy, batch = shared_policy(), random_batch(shared_policy(), 4, seed=32)
-    _, trunk = policy.prefill(memory_of(policy, batch), batch.target, torch.tensor([0]))
-    arguments = (
-        torch.tensor([0, 3, 1]),
-        torch.tensor([0, 0, 0]),
-        torch.tensor([3, 4, 5]),
-        torch.full((3,), 8),
-    )
-    first = policy.continue_branches(trunk, *arguments)
-    second = policy.continue_branches(trunk, *arguments)
-    assert torch.equal(first[0], second[0])
-    assert torch.equal(first[1], second[1])
 
 
 @pytest.mark.parametrize("name", ["pad", "eos", "start"])

@@ -63,7 +63,7 @@ def bleu_bound(
     """
     room = [max(0, target_words - order) - match for order, match in enumerate(matches)]
     lost = [opening.count(False) for opening in openings]
-    # With more words than that there are only more n-grams that do not match.
+    # Then all orders exist, no brevity is left to be punished, and no n-gram to match: more words only lower BLEU.
     steps = max(
         target_words - words, MAX_ORDER - words, *(r + lack for r, lack in zip(room, lost, strict=True))
     )

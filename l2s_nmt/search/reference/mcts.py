@@ -29,7 +29,7 @@ class MonteCarloTree:
 
     At each prefix the policy's k most probable next tokens are considered, EOS, and the token that the first reference
     has at that position, so that what the policy would not say can be found. The prior is the policy over these.
-    The search draws no random numbers, and no more simulations can make its sentence worse.
+    The search draws no random numbers, and more simulations never make its sentence worse.
 
     Args:
         cost: of a finished sentence.
@@ -48,8 +48,8 @@ class MonteCarloTree:
     def complete(self, context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Completions:
         """See `Reference`.
 
-        Sentences are no longer than the context's limits allow, or by one token than the prefix where this is not
-        shorter. One that ends there without EOS is given it in addition.
+        A sentence ends at the context's limit, or one token after a prefix that has reached it already. One that is
+        cut there, and has no EOS, is given it in addition.
         """
         trees = self._grow(context, prefixes, lengths, sentence)
         eos = context.policy.eos

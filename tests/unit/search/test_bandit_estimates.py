@@ -57,14 +57,14 @@ def mean_estimate(problem: Problem, estimator: Estimator, level: float = 0.4) ->
 
 
 @given(problems(), st.sampled_from(["ips", "doubly_robust", "regression"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_estimates_are_on_average_the_costs_of_all_actions(problem: Problem, estimator: Estimator) -> None:
     expected = problem.losses.masked_fill(~problem.mask, 0)
     torch.testing.assert_close(mean_estimate(problem, estimator), expected, atol=1e-6, rtol=1e-5)
 
 
 @given(problems())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_biased_estimate_is_on_average_less_where_it_looks_less(problem: Problem) -> None:
     expected = (problem.losses * problem.q).masked_fill(~problem.mask, 0)
     torch.testing.assert_close(mean_estimate(problem, "biased"), expected)
@@ -95,7 +95,7 @@ def test_doubly_robust_varies_less_where_the_regressor_is_right() -> None:
 
 
 @given(problems())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_the_regressor_predicts_is_what_cost_regression_fits(problem: Problem) -> None:
     predicted = predicted_costs(problem.scores, problem.mask, 2.0)
     assert predicted.sum(1).abs().max() < 1e-5
@@ -110,7 +110,7 @@ def test_what_the_regressor_predicts_is_what_cost_regression_fits(problem: Probl
 
 
 @given(problems(), st.integers(0, 10**6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_regression_on_the_estimate_is_the_importance_weighted_regression_of_the_one_loss(
     problem: Problem, choice: int
 ) -> None:
@@ -137,7 +137,7 @@ def test_regression_on_the_estimate_is_the_importance_weighted_regression_of_the
 
 
 @given(problems(), st.sampled_from(NAMES), st.sampled_from([0.0, 0.1, 1.0]), st.integers(0, 10**6))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_exploration_is_a_distribution_over_the_listed_actions(
     problem: Problem, name: Name, epsilon: float, seed: int
 ) -> None:

@@ -47,7 +47,7 @@ LEAVES: tuple[tuple[int, ...], ...] = ((A, C), (A, D), (B, E), (B, F))
 ILLEGAL = -50.0
 WORST = 100.0
 EPSILON = 0.1
-UPDATES = 60
+UPDATES = 40
 
 
 @dataclass(frozen=True)

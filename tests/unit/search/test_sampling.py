@@ -1,62 +1,28 @@
-"""Sampling against the softmax; top-k and top-p against sorting by hand."""
+"""Sampling against the softmax, and top-k and top-p against definitions by hand."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from l2s_nmt.search.sampling import Decoding, sample
+from l2s_nmt.search.context import LengthLimit, see
+from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.sampling import Decoding, greedy, sample
+from tests.tiny import random_batch, shared_policy
 
-rows_of_scores = st.lists(st.floats(-8, 8), min_size=1, max_size=9)
-
-
-@settings(deadline=None, max_examples=80)
-@given(scores=rows_of_scores, k=st.integers(1, 10))
-def test_top_k_keeps_the_k_best_and_what_ties_with_them(scores: list[float], k: int) -> None:
-    row = torch.tensor([scores])
-    kept = Decoding("sample", top_k=k).kept(row)
-    least = sorted(row[0].tolist(), reverse=True)[min(k, len(scores)) - 1]
-    expected = torch.tensor([[value if value >= least else -torch.inf for value in row[0].tolist()]])
-    assert torch.equal(kept, expected)
-
-
-@settings(deadline=None, max_examples=80)
-@given(scores=rows_of_scores, top_p=st.floats(0.01, 0.99))
-def test_top_p_keeps_the_fewest_tokens_that_have_so_much_probability(
-    scores: list[float], top_p: float
-) -> None:
-    row = torch.tensor([scores])
-    kept = Decoding("sample", top_p=top_p).kept(row)[0].isfinite()
-    probabilities = row.softmax(1)[0]
-    order = probabilities.argsort(descending=True, stable=True).tolist()
-    chosen = [token for token in order if kept[token]]
-    assert chosen == order[: len(chosen)]
-    assert len(chosen) >= 1
-    rounding = 1e-5
-    assert float(probabilities[chosen].sum()) >= top_p - rounding
-    assert float(probabilities[chosen[:-1]].sum()) < top_p + rounding
-
-
-@pytest.mark.parametrize("decoding", [Decoding("sample", top_k=9), Decoding("sample", top_p=1.0)])
-def test_keeping_everything_changes_nothing(decoding: Decoding) -> None:
-    scores = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(decoding.kept(scores), scores)
-
-
-def test_beam_search_does_not_choose_token_by_token() -> None:
-    with pytest.raises(ValueError, match="beam search"):
-        Decoding("beam").chooser(None)  # type: ignore[arg-type]
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    scores=st.lists(st.floats(-8, 8) | st.just(-torch.inf), min_size=2, max_size=9).filter(
-        lambda row: max(row) > -torch.inf
-    )
+few = settings(deadline=None, max_examples=60)
+some_scores = st.lists(st.floats(-8, 8, width=32) | st.just(-torch.inf), min_size=2, max_size=9).filter(
+    lambda row: max(row) > -torch.inf
 )
+
+
+@few
+@given(scores=some_scores)
 def test_frequencies_are_those_of_the_softmax(scores: list[float]) -> None:
     count = 4096
     grid = (torch.arange(count) + 0.5) / count
@@ -85,3 +51,86 @@ def test_each_row_is_drawn_by_its_own_number() -> None:
 def test_half_precision_scores_are_summed_in_full_precision() -> None:
     scores: Tensor = torch.zeros(1, 30_000, dtype=torch.bfloat16)
     assert int(sample(scores, torch.tensor([0.5]))) == 15_000
+    kept = Decoding("sample", top_p=0.5).kept(scores)
+    assert abs(int(kept.isfinite().sum()) - 15_000) <= 1
+
+
+def kept_by_hand(scores: list[float], top_k: int | None, top_p: float | None) -> set[int]:
+    """The tokens that stay, by the definitions; of equally probable ones at the border of top-p, the first."""
+    tokens = sorted(range(len(scores)), key=lambda token: -scores[token])
+    if top_k is not None:
+        least = scores[tokens[:top_k][-1]]
+        tokens = [token for token in tokens if scores[token] >= least]
+    if top_p is None:
+        return set(tokens)
+    weights = torch.tensor([scores[token] for token in tokens], dtype=torch.float64).softmax(0).tolist()
+    reached, stay = 0.0, set()
+    for token, weight in zip(tokens, weights, strict=True):
+        assume(abs(reached - top_p) > 1e-5)  # rounding would decide
+        if reached < top_p and weight > 0:
+            stay.add(token)
+        reached += weight
+    return stay
+
+
+@few
+@given(
+    rows=st.lists(st.lists(st.floats(-4, 4, width=32), min_size=6, max_size=6), min_size=1, max_size=3),
+    banned=st.sets(st.integers(0, 5), max_size=4),
+    top_k=st.none() | st.integers(1, 7),
+    top_p=st.none() | st.floats(0.01, 0.99),
+)
+def test_top_k_and_top_p_keep_the_tokens_they_say_with_their_scores(
+    rows: list[list[float]], banned: set[int], top_k: int | None, top_p: float | None
+) -> None:
+    for row in rows:
+        for token in banned:
+            row[token] = -torch.inf
+    scores = torch.tensor(rows)
+    kept = Decoding("sample", top_k=top_k, top_p=top_p).kept(scores)
+    for before, after, row in zip(scores, kept, rows, strict=True):
+        stay = kept_by_hand(row, top_k, top_p) - banned
+        assert set(after.isfinite().nonzero().flatten().tolist()) == stay
+        assert torch.equal(after[list(stay)], before[list(stay)])
+
+
+@pytest.mark.parametrize(
+    "all_of_them", [Decoding("sample"), Decoding("sample", top_p=1.0), Decoding("sample", top_k=6)]
+)
+def test_limits_that_leave_nothing_out_change_nothing(all_of_them: Decoding) -> None:
+    scores = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)) * 9
+    scores[:, 5] = -torch.inf
+    assert torch.equal(all_of_them.kept(scores), scores)
+    assert torch.equal(Decoding("sample", top_k=99, top_p=1.0).kept(scores), scores)
+
+
+@pytest.mark.parametrize("one", [Decoding("sample", top_k=1), Decoding("sample", top_p=1e-9)])
+def test_the_best_token_stays_and_alone_is_greedy(one: Decoding) -> None:
+    scores = torch.randn(50, 30, generator=torch.Generator().manual_seed(1))
+    kept = one.kept(scores)
+    assert torch.equal(kept.isfinite().sum(1), torch.ones(50, dtype=torch.long))
+    assert torch.equal(kept.argmax(1), scores.argmax(1))
+    assert torch.equal(sample(kept, torch.linspace(0, 0.999, 50)), greedy(scores, 0, torch.arange(50)))
+
+
+def test_temperature_comes_before_top_p() -> None:
+    # At temperature 1 the best token has 0.9 of the probability; at temperature 100, about a tenth.
+    policy = shared_policy()
+    context = see(policy, random_batch(policy, 1), Draws(1, 1), LengthLimit(1.0, 3))
+    scores = torch.full((1, 10), 0.0)
+    scores[0, 3] = 4.4
+    draws = [Draws(1, update) for update in range(60)]
+    drawn: dict[float, set[int]] = {}
+    for temperature in (1.0, 100.0):
+        decoding = Decoding("sample", temperature, top_p=0.5)
+        choosers = [decoding.chooser(replace(context, draws=draw)) for draw in draws]
+        drawn[temperature] = {int(choose(scores, 0, torch.tensor([0]))) for choose in choosers}
+    assert drawn[1.0] == {3}
+    assert len(drawn[100.0]) == 5
+
+
+def test_beam_search_does_not_choose_token_by_token() -> None:
+    policy = shared_policy()
+    context = see(policy, random_batch(policy, 1), Draws(1, 1), LengthLimit(1.0, 3))
+    with pytest.raises(ValueError, match="beam"):
+        Decoding("beam").chooser(context)

@@ -1,4 +1,4 @@
-"""States: without replacement, uniform, the sentence's own; where the policy is unsure; where a segment failed."""
+"""At which states the search looks: how many, which, and that they are the sentence's own."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch, collate
+from l2s_nmt.model import Memory
 from l2s_nmt.search.context import Context, LengthLimit, see
-from l2s_nmt.search.decisions.segments import failed_segments
-from l2s_nmt.search.decisions.states import StateChoice
+from l2s_nmt.search.decisions.states import StateChoice, StatesName
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.roll_in import RollIn
 from l2s_nmt.search.sampling import Decoding
 from l2s_nmt.search.types import Trajectories
-from tests.tiny import next_scores, random_batch, shared_policy, source_of
+from tests.tiny import next_scores, random_batch, random_sentences, shared_policy, source_of
 
-EOS, PAD = 1, 0
+LIMIT = LengthLimit(0.5, 3)
+DRAWS = Draws(seed=5, update=9)
 lengths_lists = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
 
@@ -31,22 +32,23 @@ def trajectories(lengths: list[int], width: int = 0) -> Trajectories:
     return Trajectories(tokens, torch.tensor(lengths), finished, torch.zeros_like(tokens, dtype=torch.bool))
 
 
-def context_of(rows: Tensor, draws: Draws) -> Context:
-    """Of sentences that nothing but their numbers is known of."""
-    sources = [[3, EOS]] * len(rows)
-    batch = collate(sources, sources, rows.numpy(), PAD)
-    nothing: object = None
-    return Context(nothing, nothing, batch, draws, torch.full((len(rows),), 9))  # type: ignore[arg-type]
+def without_model(rows: Tensor, draws: Draws) -> Context:
+    """A context for what asks for draws alone."""
+    one = torch.ones(len(rows), 1, dtype=torch.long)
+    batch = Batch(one, one.bool(), one, one[:, 0], one[:, None], one, rows)
+    return Context(shared_policy(), Memory(torch.zeros(len(rows), 1, 16), one), batch, draws, one[:, 0])
 
 
-def uniform_states(
-    lengths: list[int], rows: Tensor, count: int, draws: Draws, width: int = 0
-) -> tuple[Tensor, Tensor]:
-    return StateChoice("uniform", count)(context_of(rows, draws), trajectories(lengths, width))
+def positions_of(chosen: tuple[Tensor, Tensor], count: int) -> list[list[int]]:
+    """The chosen positions of each sentence; all in order."""
+    pairs = list(zip(*(part.tolist() for part in chosen), strict=True))
+    assert pairs == sorted(set(pairs))
+    return [[at for row, at in pairs if row == sentence] for sentence in range(count)]
 
 
-def by_sentence(sentence: Tensor, position: Tensor, count: int) -> list[list[int]]:
-    return [position[sentence == row].tolist() for row in range(count)]
+def uniform(trajectories: Trajectories, rows: Tensor, count: int, draws: Draws) -> list[list[int]]:
+    chosen = StateChoice("uniform", count)(without_model(rows, draws), trajectories)
+    return positions_of(chosen, len(rows))
 
 
 @settings(deadline=None, max_examples=60)
@@ -54,17 +56,17 @@ def by_sentence(sentence: Tensor, position: Tensor, count: int) -> list[list[int
 def test_uniform_states_are_distinct_positions_inside_the_trajectory(
     lengths: list[int], count: int, seed: int
 ) -> None:
-    sentence, position = uniform_states(lengths, torch.arange(len(lengths)), count, Draws(seed, 0))
-    assert sentence.tolist() == sorted(sentence.tolist())
-    for length, positions in zip(lengths, by_sentence(sentence, position, len(lengths)), strict=True):
-        assert positions == sorted(set(positions))
+    found = uniform(trajectories(lengths), torch.arange(len(lengths)), count, Draws(seed, 0))
+    for length, positions in zip(lengths, found, strict=True):
         assert len(positions) == min(count, length)
         assert set(positions) <= set(range(length))
 
 
 def test_every_set_of_positions_is_equally_likely() -> None:
     sentences, length, count = 15_000, 6, 2
-    _, position = uniform_states([length] * sentences, torch.arange(sentences), count, Draws(1, 1))
+    _, position = StateChoice("uniform", count)(
+        without_model(torch.arange(sentences), Draws(1, 1)), trajectories([length] * sentences)
+    )
     pairs = position.view(sentences, count)
     expected = sentences / 15
     for first, second in combinations(range(length), 2):
@@ -73,113 +75,107 @@ def test_every_set_of_positions_is_equally_likely() -> None:
 
 
 def test_one_state_is_uniform_over_the_positions_of_its_own_sentence() -> None:
-    sentence, position = uniform_states([3, 8] * 6000, torch.arange(12_000), 1, Draws(2, 0))
+    lengths = [3, 8] * 6000
+    sentence, position = StateChoice("uniform", 1)(
+        without_model(torch.arange(12_000), Draws(2, 0)), trajectories(lengths)
+    )
     for length, row in ((3, 0), (8, 1)):
         counts = torch.bincount(position[sentence % 2 == row], minlength=length)
         assert len(counts) == length
         assert ((counts - 6000 / length).abs() < 4 * (6000 / length) ** 0.5).all()
 
 
-def test_states_belong_to_the_sentence_and_not_to_its_place_or_to_the_padding() -> None:
+def test_uniform_states_belong_to_the_sentence_and_not_to_its_place_or_to_the_padding() -> None:
     lengths, rows, draws = [5, 2, 9, 4], torch.tensor([30, 4, 11, 99]), Draws(3, 3)
-    found = by_sentence(*uniform_states(lengths, rows, 2, draws), 4)
-    assert by_sentence(*uniform_states(lengths, rows, 2, draws, width=20), 4) == found
+    found = uniform(trajectories(lengths), rows, 2, draws)
+    assert uniform(trajectories(lengths, width=20), rows, 2, draws) == found
     order = torch.tensor([2, 0, 3])
-    assert by_sentence(*uniform_states([9, 5, 4], rows[order], 2, draws), 3) == [found[row] for row in order]
-    assert by_sentence(*uniform_states(lengths, rows, 2, Draws(3, 4)), 4) != found
+    assert uniform(trajectories([9, 5, 4]), rows[order], 2, draws) == [found[row] for row in order]
+    assert uniform(trajectories(lengths), rows, 2, Draws(3, 4)) != found
 
 
 @settings(deadline=None, max_examples=30)
 @given(lengths=lengths_lists)
-def test_all_states_and_the_ends(lengths: list[int]) -> None:
-    context = context_of(torch.arange(len(lengths)), Draws(1, 1))
-    sentence, position = StateChoice("all")(context, trajectories(lengths, width=11))
-    expected = [(row, at) for row, length in enumerate(lengths) for at in range(length)]
-    assert list(zip(sentence.tolist(), position.tolist(), strict=True)) == expected
-    ends = by_sentence(*StateChoice("ends")(context, trajectories(lengths, width=11)), len(lengths))
-    assert ends == [list(range(max(0, length - 2), length)) for length in lengths]
+def test_all_states_and_the_last_two(lengths: list[int]) -> None:
+    context, of = without_model(torch.arange(len(lengths)), DRAWS), trajectories(lengths, width=11)
+    every = positions_of(StateChoice("all")(context, of), len(lengths))
+    assert every == [list(range(length)) for length in lengths]
+    ends = positions_of(StateChoice("ends")(context, of), len(lengths))
+    assert ends == [positions[-2:] for positions in every]
+
+
+def sampled(batch: Batch) -> tuple[Context, Trajectories]:
+    context = see(shared_policy(), batch, DRAWS, LIMIT)
+    return context, RollIn("learned", Decoding("sample", 4.0))(context)
+
+
+def uncertainty(name: StatesName, scores: Tensor) -> float:
+    probabilities = sorted(scores.softmax(0).tolist(), reverse=True)
+    if name == "low_margin":
+        return probabilities[1] - probabilities[0]
+    return -sum(p * float(np.log(p)) for p in probabilities if p > 0)
 
 
 @pytest.mark.parametrize("name", ["low_margin", "high_entropy"])
-def test_focus_is_where_the_policy_is_least_sure(name: str) -> None:
-    policy, batch = shared_policy(), random_batch(shared_policy(), 6, seed=4)
-    context = see(policy, batch, Draws(1, 1), LengthLimit(1.0, 3))
-    rolled = RollIn("learned", Decoding())(context)
-    found = by_sentence(*StateChoice(name, 2)(context, rolled), 6)  # type: ignore[arg-type]
-    for row in range(6):
-        sure = []
-        for position in range(int(rolled.lengths[row])):
-            prefix = rolled.tokens[row, :position].tolist()
-            p = next_scores(policy, source_of(batch, row), prefix).softmax(0)
-            best = p.topk(2).values
-            sure.append(float(best[0] - best[1] if name == "low_margin" else torch.xlogy(p, p).sum()))
-        assert found[row] == sorted(sorted(range(len(sure)), key=sure.__getitem__)[:2])
+@pytest.mark.parametrize("count", [1, 3])
+def test_focused_states_are_those_where_the_policy_is_least_sure(name: StatesName, count: int) -> None:
+    policy, batch = shared_policy(), random_batch(shared_policy(), 12, seed=3)
+    context, written = sampled(batch)
+    found = positions_of(StateChoice(name, count)(context, written), 12)
+    lengths = written.lengths.tolist()
+    assert min(lengths) < 3 < max(lengths)
+    for row, positions in enumerate(found):
+        tokens = written.tokens[row, : written.lengths[row]].tolist()
+        source = source_of(batch, row)
+        unsure = [uncertainty(name, next_scores(policy, source, tokens[:at])) for at in range(len(tokens))]
+        assert len(positions) == min(count, len(tokens))
+        order = sorted(range(len(tokens)), key=lambda at, unsure=unsure: -unsure[at])  # type: ignore[misc]
+        assert positions == sorted(order[:count])
 
 
-# ---- segments -------------------------------------------------------------------------------------
-
-
-def distance(one: list[int], other: list[int]) -> int:
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, start=1):
-        previous, row[0] = row[0], i
-        for j, b in enumerate(other, start=1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (a != b))
-    return row[-1]
-
-
-def value(prefix: list[int], references: list[list[int]]) -> int:
-    """Edits that the best completion needs; none is possible after EOS."""
-    if prefix[-1:] == [EOS]:
-        return min(distance(prefix[:-1], reference) for reference in references)
-    return min(
-        distance(prefix, reference[:length])
-        for reference in references
-        for length in range(len(reference) + 1)
+def test_margin_and_entropy_differ_and_are_not_the_first_states() -> None:
+    # What the test above rests on.
+    context, written = sampled(random_batch(shared_policy(), 40, seed=3))
+    margin, entropy = (
+        positions_of(StateChoice(name)(context, written), 40) for name in ("low_margin", "high_entropy")
     )
+    assert margin != entropy
+    assert len({row[0] for row in margin}) > 2
 
 
-def expected_segment(written: list[int], references: list[list[int]], size: int) -> list[int]:
-    for position in range(len(written)):
-        if value(written[: position + 1], references) > value(written[:position], references):
-            first = position // size * size
-            return list(range(first, min(first + size, len(written))))
-    return []
-
-
-words = st.lists(st.integers(2, 4), max_size=6)
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    pairs=st.lists(
-        st.tuples(words, st.booleans(), st.lists(words, min_size=1, max_size=2)), min_size=1, max_size=4
-    ),
-    size=st.integers(1, 4),
-)
-def test_the_first_segment_that_lost_an_edit(
-    pairs: list[tuple[list[int], bool, list[list[int]]]], size: int
-) -> None:
-    written = [[*tokens, EOS] if finished or not tokens else tokens for tokens, finished, _ in pairs]
-    references = [[[*words, EOS] for words in each] for _, _, each in pairs]
-    batch: Batch = collate(
-        [[2, EOS]] * len(pairs), [each[0] for each in references], np.arange(len(pairs)), PAD, references
+def test_failed_segments_are_those_of_the_trajectories() -> None:
+    policy = shared_policy()
+    targets = [[2, 3, 4, 5, 6, policy.eos]] * 3
+    batch = collate(random_sentences(policy, 3, 0, shortest=2), targets, np.arange(3), policy.pad)
+    rows = [[2, 3, 4, 5, 6, policy.eos], [2, 3, 5, 5, policy.eos, policy.pad], [7, 3, 4, 5, 6, 7]]
+    written = Trajectories(
+        torch.tensor(rows),
+        torch.tensor([6, 5, 6]),
+        torch.tensor([True, True, False]),
+        torch.zeros(3, 6, dtype=torch.bool),
     )
-    width = max(map(len, written)) + 2
-    tokens = torch.tensor([row + [PAD] * (width - len(row)) for row in written])
-    rolled = Trajectories(
-        tokens,
-        torch.tensor([len(row) for row in written]),
-        torch.tensor([row[-1] == EOS for row in written]),
-        torch.zeros_like(tokens, dtype=torch.bool),
-    )
-    failed = failed_segments(batch, rolled, size)
-    for row, (sentence, (_, _, each)) in enumerate(zip(written, pairs, strict=True)):
-        assert failed[row].nonzero()[:, 0].tolist() == expected_segment(sentence, each, size)
+    context = see(policy, batch, DRAWS, LIMIT)
+    for size, expected in (
+        (1, [[], [2], [0]]),
+        (2, [[], [2, 3], [0, 1]]),
+        (4, [[], [0, 1, 2, 3], [0, 1, 2, 3]]),
+    ):
+        choice = StateChoice("failed_segments", per_sentence=1, segment=size)
+        assert positions_of(choice(context, written), 3) == expected
 
 
-def test_a_right_translation_has_no_states() -> None:
-    batch = random_batch(shared_policy(), 5, seed=2)
-    context = see(shared_policy(), batch, Draws(1, 1), LengthLimit(1.0, 3))
-    golden = RollIn("reference", Decoding())(context)
-    assert len(StateChoice("failed_segments", segment=2)(context, golden)[0]) == 0
+@pytest.mark.parametrize("name", ["all", "uniform", "ends", "low_margin", "high_entropy", "failed_segments"])
+def test_states_do_not_depend_on_place_companions_or_padding(name: StatesName) -> None:
+    policy, choice = shared_policy(), StateChoice(name, 2, 2)
+    sources, targets = (random_sentences(policy, 8, seed, shortest=2) for seed in (60, 61))
+    rows = np.arange(30, 38)
+    batch = collate(sources, targets, rows, policy.pad)
+    whole = positions_of(choice(*sampled(batch)), 8)
+    order = torch.tensor([4, 0, 2, 6, 1, 7, 3, 5])
+    moved = positions_of(choice(*sampled(batch.select(order))), 8)
+    assert moved == [whole[row] for row in order]
+    alone = collate(sources[3:5], targets[3:5], rows[3:5], policy.pad)
+    assert positions_of(choice(*sampled(alone)), 2) == whole[3:5]
+    long = [*[5, 6] * 8, policy.eos]
+    wide = collate([*sources, long], [*targets, long], np.arange(30, 39), policy.pad)
+    assert positions_of(choice(*sampled(wide)), 9)[:8] == whole
