@@ -73,7 +73,7 @@ class Reference:
     """Share of wrong words of a suboptimal reference."""
     coaching: NonNegative = 0.0
     """Weight of the learner's own log-probability in the choice of the action that is shown to it."""
-    budget: Count = 2_000
+    budget: Count = 500
     """Nodes that bleu may expand for a prefix."""
     simulations: Count = 32
     """Of mcts, for each state."""
