@@ -257,7 +257,7 @@ class Policy(nn.Module):
                 state = state.select(keep)
             assert state is not None
             scores = state.advance(last)
-            last = scores.argmax(-1) if choose is None else choose(scores, step + 1, branch)
+            last = best_tokens(scores) if choose is None else choose(scores, step + 1, branch)
         longest = int(lengths.max()) if count else 0
         return written[:, :longest], lengths
 
@@ -296,6 +296,14 @@ class DecoderState:
             torch.cat([self.memory.mask, other.memory.mask]),
         )
         return DecoderState(self.policy, memory, _join_caches(self.cache, other.cache))
+
+
+def best_tokens(scores: Tensor) -> Tensor:
+    """(R,) the most probable token of each row (R, V), the first where several are."""
+    if scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64):
+        # Many times as fast as torch's own on a CPU, where a row does not split over its threads.
+        return torch.from_numpy(scores.numpy().argmax(-1))
+    return scores.argmax(-1)
 
 
 def _token(value: Any, name: str) -> int:

@@ -15,6 +15,12 @@ from torch import Tensor
 _MASK = (1 << 64) - 1
 
 
+SENTENCES, PLACES, TOKENS = 1 << 28, 1 << 12, 1 << 18
+"""Sentences of a corpus, positions in one, tokens of a vocabulary: a sentence's copy, a state or an action gets
+a number of its own by ``(copy * SENTENCES + sentence) * PLACES + position``, and that ``* TOKENS + token``, within
+64 bits."""
+
+
 def _signed(value: int) -> int:
     value &= _MASK
     return value - (1 << 64) if value >> 63 else value

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from l2s_nmt.model import Choose
+from l2s_nmt.model import Choose, best_tokens
 from l2s_nmt.search.context import Context
 
 
@@ -58,7 +58,7 @@ class Decoding:
 
 def greedy(scores: Tensor, step: int, rows: Tensor) -> Tensor:
     """The most probable token of each row."""
-    return scores.argmax(-1)
+    return best_tokens(scores)
 
 
 def sample(scores: Tensor, uniform: Tensor) -> Tensor:

@@ -20,15 +20,12 @@ from l2s_nmt.data.batches import Batch
 from l2s_nmt.model import Policy
 from l2s_nmt.search.context import Context, LengthLimit, see
 from l2s_nmt.search.costs.cost import Cost
-from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.randomness import SENTENCES, Draws
 from l2s_nmt.search.roll_in import RollIn
 from l2s_nmt.search.roll_out.outcome import RollOut
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
 
 Flat = TypeVar("Flat", Trajectories, Decisions, CostVectors)
-
-_SAMPLES = 1 << 40
-"""Apart in the numbers of the sentences that draws belong to: more than a corpus has."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class Search:
             return context, owner
         copy = torch.arange(self.samples, device=owner.device).repeat(len(batch))
         context = context.select(owner)
-        apart = replace(context.batch, rows=context.batch.rows + copy * _SAMPLES)
+        apart = replace(context.batch, rows=context.batch.rows + copy * SENTENCES)
         return replace(context, batch=apart), owner
 
     def roll_in_costs(self, experience: Experience, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Beam search within limits of each sentence, against the library for each alone, and against every sentence there is."""
+"""Beam search within the limit of each sentence, against the library for each alone, and against brute force."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ def test_each_sentence_is_searched_for_as_if_alone_within_its_limit(family: str)
     limits = torch.tensor([9, 2, 3, 4, 5, 9, 3, 6, 1, 4])
     expected = [alone(policy, source_of(batch, row), int(limits[row]), 3) for row in range(10)]
     assert searched(policy, batch, limits, 3) == expected
-    ends = [(row[-1] == policy.eos, len(row) == limit) for row, limit in zip(expected, limits, strict=True)]
+    ends = [
+        (row[-1] == policy.eos, len(row) == limit)
+        for row, limit in zip(expected, limits.tolist(), strict=True)
+    ]
     assert {(True, False), (False, True)} <= set(ends)
 
 
@@ -73,7 +76,7 @@ def best_of_all(policy: Policy, source: list[int], limit: int) -> list[int]:
     def total(sentence: list[int]) -> Tensor:
         return before[tuple(sentence[:-1])] + after[tuple(sentence[:-1])][sentence[-1]]
 
-    before = {(): torch.tensor(0.0, dtype=torch.float64)}
+    before: dict[tuple[int, ...], Tensor] = {(): torch.tensor(0.0)}
     after: dict[tuple[int, ...], Tensor] = {}
     sentences = []
     for length in range(1, limit + 1):
@@ -109,9 +112,15 @@ def test_the_model_s_own_generation_configuration_has_no_say_and_is_left_as_it_i
     assert own.to_dict() == before
 
 
-def test_the_configuration_comes_back_after_an_error_too() -> None:
+def test_the_configuration_comes_back_after_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
     policy, batch = new_policy(), random_batch(shared_policy(), 3)
     own = policy.model.generation_config
-    with pytest.raises(ValueError, match="num_beams"):
-        searched(policy, batch, torch.full((3,), 4), 0)
+
+    def fail(**options: object) -> None:
+        assert policy.model.generation_config is not own
+        raise MemoryError
+
+    monkeypatch.setattr(policy.model, "generate", fail)
+    with pytest.raises(MemoryError):
+        searched(policy, batch, torch.full((3,), 4), 2)
     assert policy.model.generation_config is own

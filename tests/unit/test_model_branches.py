@@ -153,5 +153,5 @@ def test_whoever_chooses_is_told_scores_position_and_branches_and_is_obeyed(fami
         assert policy.eos not in written[:-1]
         ended = written[-1] == policy.eos
         assert ended or len(sentence) == max(int(limits[branch]), int(positions[branch]) + 1)
-        ends.add((ended, len(sentence) == limits[branch]))
+        ends.add((ended, len(sentence) == int(limits[branch])))
     assert {(True, False), (False, True)} <= ends

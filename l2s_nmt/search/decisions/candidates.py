@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.search.context import Context
+from l2s_nmt.search.randomness import PLACES
 from l2s_nmt.search.reference.protocol import Reference
 from l2s_nmt.search.types import Decisions, Trajectories
 
@@ -20,8 +21,6 @@ CandidatesName = Literal["full", "top_k", "sampled", "biased", "uniform", "neigh
 
 NEIGHBOURS = 5
 """How many tokens on either side of the position are tried by ``neighbours``."""
-_PLACES = 1 << 20
-"""More than the positions of a sentence: (sentence, position) as one number to draw for."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class CandidateChoice:
             return _neighbours(context, sentence, position)
         if self.name == "top_k":
             return scores.topk(min(self.k, scores.shape[1]), dim=-1).indices
-        rows = context.batch.rows[sentence] * _PLACES + position
+        rows = context.batch.rows[sentence] * PLACES + position
         if self.name == "uniform":
             uniform = context.draws.uniform("tokens", rows, self.k)
             return (uniform * scores.shape[1]).long()

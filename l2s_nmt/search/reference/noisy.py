@@ -15,7 +15,7 @@ from torch import Tensor
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.costs.cost import Cost
-from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.randomness import SENTENCES, Draws
 from l2s_nmt.search.reference.protocol import Completions, Reference
 from l2s_nmt.search.reference.vocabulary import vocabulary_costs
 from l2s_nmt.search.types import CostVectors, Decisions
@@ -84,7 +84,8 @@ def distorted(batch: Batch, seed: int, kind: Noise, probability: float) -> Batch
             references.append(_reversed(tokens, words))
         else:
             # By reference, and by position in it, so that padding moves no draw.
-            uniform = draws.uniform(f"noise{index}", batch.rows, 2 * tokens.shape[1])
+            rows = batch.rows % SENTENCES  # copies of a sentence have the same teacher
+            uniform = draws.uniform(f"noise{index}", rows, 2 * tokens.shape[1])
             references.append(_replaced(tokens, words, uniform.view(*tokens.shape, 2), probability))
     width = batch.target.shape[1]
     return replace(batch, target=references[0][:, :width], references=torch.stack(references, 1))

@@ -17,16 +17,12 @@ from torch import Tensor
 from l2s_nmt.model import DecoderState
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.costs.cost import Cost
+from l2s_nmt.search.randomness import PLACES, TOKENS
 from l2s_nmt.search.reference.protocol import Reference
 from l2s_nmt.search.roll_out.branches import Branches
 from l2s_nmt.search.schedules import HALF, Schedule
 
 MixUnit = Literal["state", "roll_out", "decision", "sentence"]
-
-_PLACES = 1 << 20
-"""More than the positions of a sentence: (sentence, position) as one number to draw for."""
-_TOKENS = 1 << 20
-"""More than the tokens of a vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +69,9 @@ class RollOutPolicy:
             return torch.full_like(branches.sentence, self.policy == "reference", dtype=torch.bool)
         rows = context.batch.rows[branches.sentence]
         if self.mix_unit != "sentence":
-            rows = rows * _PLACES + branches.position
+            rows = rows * PLACES + branches.position
         if self.mix_unit == "roll_out":
-            rows = rows * _TOKENS + branches.action
+            rows = rows * TOKENS + branches.action
         draws = context.draws.uniform("roll_out", rows, 1).squeeze(1)
         return draws < self.p_reference(context.draws.update)
 

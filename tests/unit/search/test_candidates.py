@@ -216,7 +216,7 @@ def test_the_first_of_the_biased_is_of_the_policy_or_a_word_of_the_target_by_eve
     assert_frequencies(tokens[:, 0], (policy + shares) / 2)
     unbiased = drawn("sampled", 1, scores, COUNT, target)
     for token in (4, 5):
-        assert (tokens == token).sum() > 2 * (unbiased == token).sum()
+        assert (tokens == token).sum() > 1.5 * (unbiased == token).sum()
 
 
 def test_each_sentence_is_biased_toward_its_own_target() -> None:

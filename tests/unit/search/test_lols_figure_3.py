@@ -1,8 +1,8 @@
 """Three small search spaces that tell roll-ins and roll-outs apart (Chang et al. 2015, LOLS, figure 3).
 
 Each has a start s1, from which two tokens lead to s2 (up) and s3 (down); from each of these two more tokens lead to an
-end. The learned policy scores a token by a weight, and tokens may share one: that is how little it can say. The trees
-follow the paper's text; the losses are chosen so that the text holds:
+end. The learned policy scores a token by a weight, and tokens may share one: that is how little it can say. Shapes and
+shared weights are reconstructed from what the figure has to show; the losses are chosen to that end:
 
     (a) each token has a weight of its own, and the reference is optimal:
             s1: a up, b down;  s2: c 0, d 10;  s3: e 100, f 0;  the reference: a, c, and in s3 f
@@ -47,7 +47,6 @@ LEAVES: tuple[tuple[int, ...], ...] = ((A, C), (A, D), (B, E), (B, F))
 ILLEGAL = -50.0
 WORST = 100.0
 EPSILON = 0.1
-UPDATES = 40
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,13 @@ GREEDY = RollIn("learned", Decoding())
 
 
 def learn(
-    space: Space, roll_in: RollIn, p: float, unit: MixUnit = "decision", table: Table | None = None
+    space: Space,
+    roll_in: RollIn,
+    p: float,
+    unit: MixUnit = "decision",
+    *,
+    table: Table | None = None,
+    updates: int = 40,
 ) -> tuple[Table, list[Experience]]:
     """Learn, or learn on, with roll-outs by the reference with probability p, else by what is learned."""
     teacher, cost = Teacher(space), Losses(space)
@@ -210,7 +215,7 @@ def learn(
     # One sentence, of which the source says nothing.
     batch = collate([[EOS]], [[space.reference[()], EOS]], np.arange(1), PAD)
     found = []
-    for update in range(UPDATES):
+    for update in range(updates):
         experience = search(cast(Policy, table), batch, Draws(1, update))
         found.append(experience)
         tokens, decisions = experience.trajectories.tokens, experience.decisions
@@ -292,7 +297,7 @@ def test_c_with_the_reference_for_roll_out_what_is_learned_is_no_local_optimum(r
     assert table.words() == (A, D)
     assert table.expected_loss() == pytest.approx(1 - EPSILON, abs=0.05)
     assert min(table.deviating()) == 0 < FIGURE_C.loss(table.words())
-    escaped, _ = learn(FIGURE_C, roll_in, 0.5, table=table)
+    escaped, _ = learn(FIGURE_C, roll_in, 0.5, table=table, updates=100)
     assert escaped.words() == (B, F)
     assert escaped.expected_loss() < 0.05
     assert min(escaped.deviating()) > FIGURE_C.loss(escaped.words())

@@ -123,7 +123,7 @@ def drawn_token(batch: Batch, row: int, prefix: list[int], decoding: Decoding) -
         return int(scores.argmax())
     rest = float(DRAWS.uniform("roll_in", batch.rows[row : row + 1], len(prefix) + 1)[0, -1])
     probabilities = (scores / decoding.temperature).softmax(0)
-    order = probabilities.argsort(descending=True).tolist()[: decoding.top_k]
+    order: list[int] = probabilities.argsort(descending=True).tolist()[: decoding.top_k]
     total = float(probabilities[order].sum())
     while decoding.top_p is not None and float(probabilities[order[:-1]].sum()) >= decoding.top_p * total:
         order = order[:-1]

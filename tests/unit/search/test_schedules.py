@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_linear_goes_in_even_steps_and_stays_at_the_end() -> None:
 def test_exponential_goes_the_same_share_of_the_rest_in_each_update() -> None:
     schedule = Schedule("exponential", 0.9, 0.1, 50)
     rest = [(value - 0.1) / 0.8 for value in values(schedule, *range(101))]
-    shares = [after / before for before, after in zip(rest[:-1], rest[1:], strict=True)]
+    shares = [after / before for before, after in pairwise(rest)]
     assert shares == pytest.approx([shares[0]] * 100)
     assert (rest[0], rest[50], rest[100]) == pytest.approx((1, 0.01, 0.0001))
 
@@ -50,7 +51,7 @@ def test_inverse_sigmoid_is_a_logistic_curve_about_half_the_way() -> None:
     for update in range(51):
         assert rest[50 - update] + rest[50 + update] == pytest.approx(1)
     odds = [math.log(value / (1 - value)) for value in rest]
-    assert [a - b for a, b in zip(odds[:-1], odds[1:], strict=True)] == pytest.approx([0.12] * 100)
+    assert [a - b for a, b in pairwise(odds)] == pytest.approx([0.12] * 100)
 
 
 @given(name=st.sampled_from(NAMES), start=probabilities, end=probabilities, updates=st.integers(1, 10**5))
@@ -62,7 +63,7 @@ def test_values_go_from_start_to_end_and_never_back(
     last = ordered[-1]
     if start < end:
         ordered.reverse()
-    assert all(before >= after - 1e-12 for before, after in zip(ordered[:-1], ordered[1:], strict=True))
+    assert all(before >= after - 1e-12 for before, after in pairwise(ordered))
     assert max(ordered) <= max(start, end) + 1e-12
     assert min(ordered) >= min(start, end) - 1e-12
     assert last == pytest.approx(start if name == "constant" else end, abs=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -110,10 +111,10 @@ def sampled(batch: Batch) -> tuple[Context, Trajectories]:
 
 
 def uncertainty(name: StatesName, scores: Tensor) -> float:
-    probabilities = sorted(scores.softmax(0).tolist(), reverse=True)
+    probabilities: list[float] = sorted(scores.softmax(0).tolist(), reverse=True)
     if name == "low_margin":
         return probabilities[1] - probabilities[0]
-    return -sum(p * float(np.log(p)) for p in probabilities if p > 0)
+    return -sum(p * math.log(p) for p in probabilities if p > 0)
 
 
 @pytest.mark.parametrize("name", ["low_margin", "high_entropy"])
