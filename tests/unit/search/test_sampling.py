@@ -55,6 +55,14 @@ def test_half_precision_scores_are_summed_in_full_precision() -> None:
     assert abs(int(kept.isfinite().sum()) - 15_000) <= 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_greedy_takes_the_first_of_the_best(dtype: torch.dtype) -> None:
+    rows = [[0.0, 2.0, 2.0, -torch.inf], [-torch.inf, -torch.inf, -3.0, -4.0], [5.0, -1.0, 5.0, 5.0]]
+    tokens = greedy(torch.tensor(rows, dtype=dtype), 0, torch.arange(3))
+    assert tokens.tolist() == [1, 2, 0]
+    assert tokens.dtype == torch.long
+
+
 def kept_by_hand(scores: list[float], top_k: int | None, top_p: float | None) -> set[int]:
     """The tokens that stay, by the definitions; of equally probable ones at the border of top-p, the first."""
     tokens = sorted(range(len(scores)), key=lambda token: -scores[token])
