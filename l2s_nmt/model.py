@@ -1,39 +1,20 @@
-"""A Hugging Face encoder-decoder as a policy over next tokens; the only file that touches key-value caches."""
+"""A Hugging Face encoder-decoder as a policy over next tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    DynamicCache,
-    EncoderDecoderCache,
-    GenerationConfig,
-    PreTrainedModel,
-    StoppingCriteriaList,
-)
+from transformers import EncoderDecoderCache, GenerationConfig, PreTrainedModel, StoppingCriteriaList
 from transformers.modeling_outputs import BaseModelOutput
+
+from l2s_nmt.decoder_state import DecoderState, Memory
 
 Choose = Callable[[Tensor, int, Tensor], Tensor]
 """Next tokens (R,) from the scores (R, V) of step t, for the sentences (R,) still being written."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What the encoder says about each source sentence."""
-
-    hidden: Tensor
-    """(B, S, D) encoder states."""
-    mask: Tensor
-    """(B, S) 1 where the source has a token."""
-
-    def select(self, rows: Tensor) -> Memory:
-        """The memory of the given rows, repeated where a row is."""
-        return Memory(self.hidden[rows], self.mask[rows])
 
 
 class Policy(nn.Module):
@@ -127,24 +108,15 @@ class Policy(nn.Module):
         Returns:
             tokens (B, T), padded, and lengths (B,), EOS included.
         """
-        longest = int(limits.max())
-        tokens = limits.new_full((len(limits), longest), self.pad)
-        lengths = torch.zeros_like(limits)
-        alive = torch.arange(len(limits), device=limits.device)
-        state = DecoderState(self, memory, _empty_cache())
-        last = tokens.new_full((len(limits),), self.start)
-        for step in range(longest):
-            last = choose(state.advance(last), step, alive)
-            tokens[alive, step] = last
-            lengths[alive] = step + 1
-            keep = (last != self.eos) & (limits[alive] > step + 1)
-            if not bool(keep.all()):
-                kept = keep.nonzero().squeeze(1)
-                alive, last = alive[kept], last[kept]
-                if not len(alive):
-                    break
-                state = state.select(kept)
-        return tokens[:, : int(lengths.max())], lengths
+        sheet = Sheet(torch.zeros_like(limits), limits, int(limits.max()), self.pad, self.eos)
+        state = DecoderState(memory)
+        sheet.begin(torch.arange(len(limits), device=limits.device))
+        last = limits.new_full((len(limits),), self.start)
+        for step in range(sheet.width):
+            last = sheet.write(step, choose(self.advance(state, last), step, sheet.rows), state)
+            if not len(sheet.rows):
+                break
+        return sheet.written()
 
     @torch.no_grad()
     def prefill(self, memory: Memory, tokens: Tensor, states: Tensor) -> tuple[Tensor, DecoderState]:
@@ -154,10 +126,16 @@ class Policy(nn.Module):
             The scores (N, V) of the next token at states (N,), indices as in ``forward``; and the decoder state, from
             which to branch.
         """
-        cache = _empty_cache()
+        state = DecoderState(memory)
         with self._scoring(states):
-            scores = self._decode(memory, self._shifted(tokens), cache)
-        return self.mask_scores(scores), DecoderState(self, memory, cache)
+            scores = self._decode(memory, self._shifted(tokens), state.cache)
+        return self.mask_scores(scores), state
+
+    @torch.no_grad()
+    def advance(self, state: DecoderState, tokens: Tensor) -> Tensor:
+        """Feed one token a row, (R,), and return the scores (R, V) of the next; the state moves on."""
+        logits = self._decode(Memory(state.hidden, state.mask), tokens[:, None], state.cache)
+        return self.mask_scores(logits[:, -1])
 
     @torch.no_grad()
     def beam_search(self, memory: Memory, limits: Tensor, beam: int) -> tuple[Tensor, Tensor]:
@@ -230,72 +208,76 @@ class Policy(nn.Module):
         Returns:
             tokens (M, L) written from the action on, padded, and their lengths (M,), EOS included.
         """
-        count = len(sentence)
+        if not len(sentence):
+            return action.new_empty((0, 0)), torch.zeros_like(action)
         # A reference may be longer than the limit; an action that comes after it still stands, as the last token.
-        width = max(int(limits.max()), int(position.max()) + 1) if count else 0
-        written = action.new_full((count, width), self.pad)
-        lengths = torch.zeros_like(action)
-        branch = action.new_empty(0)  # which branches are being written
-        last, state = action.new_empty(0), None
-        for step in range(int(position.min()) if count else 0, width):
-            new = (position == step).nonzero().squeeze(1)
-            if len(new):
-                joined = trunk.branch(sentence[new], step + 1)
-                state = joined if state is None or not len(branch) else state.join(joined)
-                branch, last = torch.cat([branch, new]), torch.cat([last, action[new]])
-            if not len(branch):
-                continue
-            offset = step - position[branch]
-            written[branch, offset] = last
-            lengths[branch] = offset + 1
-            keep = ((last != self.eos) & (limits[branch] > step + 1)).nonzero().squeeze(1)
-            if len(keep) < len(branch):
-                branch, last = branch[keep], last[keep]
-                if not len(branch):
-                    continue
-                assert state is not None
-                state = state.select(keep)
-            assert state is not None
-            scores = state.advance(last)
-            last = best_tokens(scores) if choose is None else choose(scores, step + 1, branch)
-        longest = int(lengths.max()) if count else 0
-        return written[:, :longest], lengths
+        begun = torch.bincount(position).tolist()
+        sheet = Sheet(position, limits, max(int(limits.max()), len(begun)), self.pad, self.eos)
+        state, last = trunk.empty(len(sentence)), action[:0]
+        by_position = iter(torch.split(position.argsort(stable=True), [count for count in begun if count]))
+        for step in range(sheet.width):
+            if step < len(begun) and begun[step]:
+                new = next(by_position)
+                state.append(trunk, sentence[new], step + 1)
+                sheet.begin(new)
+                last = torch.cat([last, action[new]])
+            if len(sheet.rows):
+                last = sheet.write(step, last, state)
+            if len(sheet.rows):
+                scores = self.advance(state, last)
+                last = best_tokens(scores) if choose is None else choose(scores, step + 1, sheet.rows)
+        return sheet.written()
 
     def mask_scores(self, logits: Tensor) -> Tensor:
-        """Scores without the pad token, which is Marian's start token and never a translation."""
-        return logits.index_fill(-1, torch.tensor([self.pad], device=logits.device), float("-inf"))
+        """The scores without the pad token, which is Marian's start token and never a translation; in place."""
+        logits[..., self.pad] = -torch.inf
+        return logits
 
 
-class DecoderState:
-    """Where a batch of decodings stands: the memory and the key-value cache of each row."""
+class Sheet:
+    """What is written of M sentences, and which of them, in the order of a decoder state's rows, are being written.
 
-    def __init__(self, policy: Policy, memory: Memory, cache: EncoderDecoderCache) -> None:
-        self.policy = policy
-        self.memory = memory
-        self.cache = cache
+    Args:
+        position: (M,) tokens before the first one written.
+        limits: (M,) most tokens, those before included; the first one is written whatever its limit.
+        width: most tokens of all.
+        pad: fills the rest.
+        eos: ends a sentence.
+    """
 
-    def advance(self, tokens: Tensor) -> Tensor:
-        """Feed one token a row, (R,), and return the scores (R, V) of the next; the state moves on."""
-        logits = self.policy._decode(self.memory, tokens[:, None], self.cache)
-        return self.policy.mask_scores(logits[:, -1])
+    def __init__(self, position: Tensor, limits: Tensor, width: int, pad: int, eos: int) -> None:
+        self.width = width
+        self.rows = position[:0]
+        """(R,) the sentences being written."""
+        self._position, self._limits, self._eos = position, limits, eos
+        self._tokens = position.new_full((len(position), width), pad)
+        self._lengths = torch.zeros_like(position)
 
-    def select(self, rows: Tensor) -> DecoderState:
-        """The state of the given rows."""
-        cache = _map_cache(self.cache, lambda states: states[rows])
-        return DecoderState(self.policy, self.memory.select(rows), cache)
+    def begin(self, rows: Tensor) -> None:
+        """These sentences are being written from now on, in the last rows of the state."""
+        self.rows = torch.cat([self.rows, rows])
 
-    def branch(self, rows: Tensor, length: int) -> DecoderState:
-        """The state of the given rows after their first ``length`` inputs (the start token is the first)."""
-        cache = _map_cache(self.cache, lambda states: states[rows], lambda states: states[rows, :, :length])
-        return DecoderState(self.policy, self.memory.select(rows), cache)
+    def write(self, step: int, tokens: Tensor, state: DecoderState) -> Tensor:
+        """Note the tokens (R,) at position ``step``; sentences that end leave the sheet and the state.
 
-    def join(self, other: DecoderState) -> DecoderState:
-        """Both batches as one; they must stand at the same position."""
-        memory = Memory(
-            torch.cat([self.memory.hidden, other.memory.hidden]),
-            torch.cat([self.memory.mask, other.memory.mask]),
-        )
-        return DecoderState(self.policy, memory, _join_caches(self.cache, other.cache))
+        Returns:
+            the tokens of those that go on.
+        """
+        offset = step - self._position[self.rows]
+        self._tokens[self.rows, offset] = tokens
+        self._lengths[self.rows] = offset + 1
+        alive = (tokens != self._eos) & (self._limits[self.rows] > step + 1)
+        count = int(alive.sum())
+        if count == len(alive):
+            return tokens
+        holes, movers = (~alive[:count]).nonzero()[:, 0], alive[count:].nonzero()[:, 0] + count
+        state.keep(count, holes, movers)
+        self.rows = self.rows[:count].index_copy(0, holes, self.rows[movers])
+        return tokens[:count].index_copy(0, holes, tokens[movers])
+
+    def written(self) -> tuple[Tensor, Tensor]:
+        """Tokens (M, L), padded, and their lengths (M,)."""
+        return self._tokens[:, : int(self._lengths.max())], self._lengths
 
 
 def best_tokens(scores: Tensor) -> Tensor:
@@ -326,35 +308,3 @@ def _stop_at(limits: Tensor) -> Callable[..., Tensor]:
         return limits.repeat_interleave(hypotheses) < tokens.shape[1]
 
     return stop
-
-
-def _empty_cache() -> EncoderDecoderCache:
-    return EncoderDecoderCache(DynamicCache(), DynamicCache())
-
-
-def _map_cache(
-    cache: EncoderDecoderCache,
-    of_source: Callable[[Tensor], Tensor],
-    of_target: Callable[[Tensor], Tensor] | None = None,
-) -> EncoderDecoderCache:
-    target = DynamicCache()
-    source = DynamicCache()
-    choose = of_target or of_source
-    for index, layer in enumerate(cache.self_attention_cache.layers):
-        target.update(choose(layer.keys), choose(layer.values), index)
-    for index, layer in enumerate(cache.cross_attention_cache.layers):
-        source.update(of_source(layer.keys), of_source(layer.values), index)
-    return EncoderDecoderCache(target, source)
-
-
-def _join_caches(first: EncoderDecoderCache, second: EncoderDecoderCache) -> EncoderDecoderCache:
-    joined = []
-    for one, two in (
-        (first.self_attention_cache, second.self_attention_cache),
-        (first.cross_attention_cache, second.cross_attention_cache),
-    ):
-        cache = DynamicCache()
-        for index, (a, b) in enumerate(zip(one.layers, two.layers, strict=True)):
-            cache.update(torch.cat([a.keys, b.keys]), torch.cat([a.values, b.values]), index)
-        joined.append(cache)
-    return EncoderDecoderCache(*joined)

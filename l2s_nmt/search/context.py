@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.model import DecoderState, Memory, Policy
+from l2s_nmt.decoder_state import DecoderState, Memory
+from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.model import Memory, Policy
+from l2s_nmt.decoder_state import Memory
+from l2s_nmt.model import Policy
 from l2s_nmt.search.sampling import greedy
 from tests.tiny import (
     FAMILIES,
@@ -115,7 +116,7 @@ def test_scores_are_those_after_each_prefix_with_and_without_a_cache(family: str
         memory = memory_of(policy, batch)
         scores = policy.score(memory, batch.target)
         prefilled, _ = policy.prefill(memory, batch.target, every_state(batch.target))
-    masked = policy.mask_scores(scores)
+    masked = policy.mask_scores(scores.clone())
     assert torch.isneginf(masked[..., policy.pad]).all()
     assert torch.isfinite(scores).all()
     torch.testing.assert_close(prefilled, masked.flatten(0, 1))

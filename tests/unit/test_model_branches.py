@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.model import DecoderState, Policy
+from l2s_nmt.decoder_state import DecoderState
+from l2s_nmt.model import Policy
 from tests.tiny import FAMILIES, VOCABULARY, finish, next_scores, random_batch, shared_policy, source_of
 
 few = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])

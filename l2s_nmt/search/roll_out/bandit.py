@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from l2s_nmt.model import DecoderState
+from l2s_nmt.decoder_state import DecoderState
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.decisions.candidates import CandidateChoice
 from l2s_nmt.search.decisions.states import StateChoice

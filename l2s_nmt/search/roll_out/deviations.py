@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from l2s_nmt.model import DecoderState
+from l2s_nmt.decoder_state import DecoderState
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.decisions.candidates import CandidateChoice
 from l2s_nmt.search.decisions.states import StateChoice

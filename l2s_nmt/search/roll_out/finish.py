@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from l2s_nmt.model import DecoderState
+from l2s_nmt.decoder_state import DecoderState
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.costs.cost import Cost
 from l2s_nmt.search.randomness import PLACES, TOKENS

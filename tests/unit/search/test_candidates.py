@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch, collate
-from l2s_nmt.model import Memory
+from l2s_nmt.decoder_state import Memory
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.costs.cost import OnTokens
 from l2s_nmt.search.costs.edit_distance import edit_distance_cost

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch, collate
-from l2s_nmt.model import Memory, Policy
+from l2s_nmt.decoder_state import Memory
+from l2s_nmt.model import Policy
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.costs.bleu import SentenceBleu
 from l2s_nmt.search.costs.cost import Cost, OnTokens

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch, collate
-from l2s_nmt.model import Choose, Memory, Policy
+from l2s_nmt.decoder_state import Memory
+from l2s_nmt.model import Choose, Policy
 from l2s_nmt.search.context import Context, LengthLimit
 from l2s_nmt.search.decisions.candidates import CandidateChoice
 from l2s_nmt.search.decisions.states import StateChoice

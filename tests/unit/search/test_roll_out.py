@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch, collate
-from l2s_nmt.model import DecoderState
+from l2s_nmt.decoder_state import DecoderState
 from l2s_nmt.search.context import Context, LengthLimit, see
 from l2s_nmt.search.costs.bleu import SentenceBleu
 from l2s_nmt.search.costs.cost import OnTokens

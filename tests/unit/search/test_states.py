@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch, collate
-from l2s_nmt.model import Memory
+from l2s_nmt.decoder_state import Memory
 from l2s_nmt.search.context import Context, LengthLimit, see
 from l2s_nmt.search.decisions.states import StateChoice, StatesName
 from l2s_nmt.search.randomness import Draws

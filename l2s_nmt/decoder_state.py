@@ -1,0 +1,161 @@
+"""Key-value caches of decodings that come and go; the only file that touches them.
+
+A plain cache is copied whole at every token, and again whenever a sentence begins or ends. Here each layer has one
+buffer with room for every row: a token writes its own place, a row that begins takes the place behind the last one,
+and the last row moves into the place of one that ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, EncoderDecoderCache
+from transformers.cache_utils import DynamicLayer
+
+_BLOCK = 32
+"""Tokens by which the buffers of the target grow."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the encoder says about each source sentence."""
+
+    hidden: Tensor
+    """(B, S, D) encoder states."""
+    mask: Tensor
+    """(B, S) 1 where the source has a token."""
+
+    def select(self, rows: Tensor) -> Memory:
+        """The memory of the given rows, repeated where a row is."""
+        return Memory(self.hidden[rows], self.mask[rows])
+
+
+class DecoderState:
+    """Where R decodings stand, all of them after the same number of tokens.
+
+    Args:
+        memory: of the R sources.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._hidden = memory.hidden
+        self.mask = memory.mask
+        """(R, S) of the sources."""
+        self.cache = EncoderDecoderCache(*(Cache(layer_class_to_replicate=_Rows) for _ in range(2)))
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    @property
+    def hidden(self) -> Tensor:
+        """(R, S, D) encoder states; once the caches hold what attention makes of them, only the shape is right."""
+        if len(self.cache) == 0:
+            return self._hidden
+        if not all(self.cache.is_updated.get(layer) for layer in range(len(self.cache))):
+            raise ValueError("this model's decoder does not cache its attention to the source")
+        return self._hidden[:1].expand(len(self), -1, -1)
+
+    def empty(self, room: int) -> DecoderState:
+        """A state of no rows, with room for so many of this one's."""
+        state = DecoderState(Memory(self._hidden, self.mask[:0]))
+        target, source = _caches(state)
+        target.layers = [layer.empty(room, _BLOCK) for layer in _caches(self)[0].layers]
+        source.layers = [layer.empty(room, 1) for layer in _caches(self)[1].layers]
+        state.cache.is_updated = dict(self.cache.is_updated)
+        return state
+
+    def append(self, other: DecoderState, rows: Tensor, length: int) -> None:
+        """Go on with some rows (N,) of the state that this one was made from, too.
+
+        Args:
+            other: where they stand.
+            rows: of it.
+            length: as they were after so many inputs, the start token among them, as many as this state has had.
+        """
+        for cut, mine, its in zip((length, None), _caches(self), _caches(other), strict=True):
+            for layer, theirs in zip(mine.layers, its.layers, strict=True):
+                layer.append(theirs.keys[:, :, :cut], theirs.values[:, :, :cut], rows)
+        self.mask = torch.cat([self.mask, other.mask[rows]])
+
+    def keep(self, count: int, holes: Tensor, movers: Tensor) -> None:
+        """Keep so many rows: the first ones, with ``movers`` (N,) from behind them in the place of ``holes`` (N,)."""
+        for layer in self._layers():
+            layer.keep(count, holes, movers)
+        mask = self.mask[:count]
+        self.mask = mask.index_copy(0, holes, self.mask[movers])
+
+    def _layers(self) -> Iterator[Any]:
+        for cache in _caches(self):
+            yield from cache.layers
+
+
+def _caches(state: DecoderState) -> tuple[Any, Any]:
+    """Of the target and of the source."""
+    return state.cache.self_attention_cache, state.cache.cross_attention_cache
+
+
+class _Rows(DynamicLayer):  # type: ignore[misc]
+    """Keys and values (R, heads, L, size) of one layer: views of buffers with room for more rows and tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._room = 0
+        self._block = _BLOCK
+        self._buffers: list[Tensor] = []
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Add tokens, (R, heads, N, size) each; returns all keys and values."""
+        if not self.is_initialized:
+            # A buffer would be of no use to the source, or to a prefill that nothing is added to.
+            self._show(key_states, value_states)
+        else:
+            length = self.keys.shape[2]
+            self._reserve(len(self.keys), length + key_states.shape[2])
+            self.keys[:, :, length:] = key_states
+            self.values[:, :, length:] = value_states
+        return self.keys, self.values
+
+    def empty(self, room: int, block: int) -> _Rows:
+        """A layer of no rows, with room for so many, that grows by blocks of tokens."""
+        layer = _Rows()
+        layer._show(self.keys[:0, :, :0], self.values[:0, :, :0])
+        layer._room, layer._block = room, block
+        return layer
+
+    def append(self, keys: Tensor, values: Tensor, rows: Tensor) -> None:
+        """Add copies of the given rows (N,)."""
+        before = len(self.keys)
+        self._reserve(before + len(rows), keys.shape[2])
+        self.keys[before:] = keys[rows]
+        self.values[before:] = values[rows]
+
+    def keep(self, count: int, holes: Tensor, movers: Tensor) -> None:
+        """See `DecoderState.keep`."""
+        if len(holes):
+            self.keys[holes] = self.keys[movers]
+            self.values[holes] = self.values[movers]
+        self._show(self.keys[:count], self.values[:count])
+
+    def _show(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = keys, values
+        self.is_initialized = True
+
+    def _reserve(self, rows: int, length: int) -> None:
+        """Show so many rows and tokens; those that were not there before are to be written."""
+        if not self._buffers or len(self._buffers[0]) < rows or self._buffers[0].shape[2] < length:
+            self._room = max(self._room, rows)
+            width = -(-length // self._block) * self._block
+            self._buffers = [self._larger(states, width) for states in (self.keys, self.values)]
+        self._show(*(buffer[:rows, :, :length] for buffer in self._buffers))
+
+    def _larger(self, states: Tensor, width: int) -> Tensor:
+        rows, heads, length, size = states.shape
+        buffer = states.new_empty((self._room, heads, width, size))
+        buffer[:rows, :, :length] = states
+        return buffer
