@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForSeq2SeqLM,
     MarianConfig,
     MarianMTModel,
@@ -69,14 +70,21 @@ def new_model(
 def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrainedModel:
     """A pretrained encoder-decoder from a folder (without asking the hub) or by its hub id; safetensors only.
 
+    Args:
+        path_or_id: of the model.
+        dropout: what its configuration calls by that name; None: as it was trained.
+
     Raises:
         UserError: it cannot be loaded, or is no encoder-decoder.
     """
     local = Path(path_or_id).is_dir()
-    rates = {} if dropout is None else {"dropout": dropout, "dropout_rate": dropout}
     try:
+        config = AutoConfig.from_pretrained(str(path_or_id), local_files_only=local)
+        for name in ("dropout", "dropout_rate"):
+            if dropout is not None and hasattr(config, name):
+                setattr(config, name, dropout)
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
-            str(path_or_id), local_files_only=local, use_safetensors=True, dtype=torch.float32
+            str(path_or_id), config=config, local_files_only=local, use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
@@ -84,10 +92,6 @@ def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrain
             f"{path_or_id}: not a model that can be loaded ({reason}); give a folder or hub id of an encoder-decoder "
             "with weights in safetensors"
         ) from error
-    for module in model.modules():
-        for name, rate in rates.items():
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, rate)
     return model
 
 

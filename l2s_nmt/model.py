@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import EncoderDecoderCache, GenerationConfig, PreTrainedModel, StoppingCriteriaList
 from transformers.modeling_outputs import BaseModelOutput
 
 from l2s_nmt.decoder_state import DecoderState, Memory
+from l2s_nmt.output_layer import loss_in_parts
 
 Choose = Callable[[Tensor, int, Tensor], Tensor]
 """Next tokens (R,) from the scores (R, V) of step t, for the sentences (R,) still being written."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """Some states of target sentences, and a loss of the scores there."""
+
+    states: Tensor
+    """(N,) indices into the flattened (R, T) rows: r * T + t is the prefix ``rows[r, :t]``."""
+    loss: Callable[[slice, Tensor], Tensor]
+    """A scalar from the scores (n, V), not normalised, at a part of the states."""
+    whole: bool = False
+    """Whether it wants all states at once, since it is no sum over them."""
 
 
 class Policy(nn.Module):
@@ -37,40 +53,101 @@ class Policy(nn.Module):
         self.start = _token(generation.decoder_start_token_id if start is None else start, "start token")
         self.positions: int | None = getattr(model.config, "max_position_embeddings", None)
         """Most tokens the model has positions for; None where positions are relative."""
-        self._states: Tensor | None = None
-        model.get_output_embeddings().register_forward_pre_hook(self._only_states)
+        head: Any = model.get_output_embeddings()
+        if not isinstance(head, nn.Linear) or getattr(head, "bias", None) is not None:
+            raise ValueError(f"the output layer of {type(model).__name__} is not a plain matrix")
+        bias: Tensor | None = getattr(model, "final_logits_bias", None)
+        # Nearly always zeros, and to add them anyway takes a tenth of the time of decoding.
+        self._bias = bias.flatten() if bias is not None and bool(bias.any()) else None
+        self._taking, self._taken = False, torch.empty(0)
+        head.register_forward_pre_hook(self._take)
+        self._check_head()
+
+    @property
+    def _head(self) -> nn.Linear:
+        head: nn.Linear = self.model.get_output_embeddings()
+        return head
 
     def forward(
-        self, source: Tensor, source_mask: Tensor, rows: Tensor, sentence: Tensor, states: Tensor
+        self, source: Tensor, source_mask: Tensor, rows: Tensor, sentence: Tensor, terms: Sequence[Term]
     ) -> Tensor:
-        """Scores of every next token at some states of the given target sentences: one forward for all.
+        """A loss of the scores at some states of the given target sentences: one pass through the model for all.
+
+        The scores are made, looked at and forgotten part by part, with their gradients: over a large vocabulary they
+        would take more memory than the rest of a training step.
 
         Args:
             source: (B, S) source tokens, padded.
             source_mask: (B, S).
             rows: (R, T) target tokens without the start token.
             sentence: (R,) the source row of each target row.
-            states: (N,) indices into the flattened rows: r * T + t is the prefix ``rows[r, :t]``.
+            terms: the states, and what is made of their scores.
 
         Returns:
-            (N, V) unnormalised scores of the next token.
+            The sum of the losses of all parts.
         """
         memory = self.encode(source, source_mask)
-        with self._scoring(states):
-            return self.score(memory.select(sentence), rows)
+        hidden = self._hidden(memory.select(sentence), self._shifted(rows)).flatten(0, 1)
+        parts = [
+            (term.states[part], partial(term.loss, part)) for term in terms for part in self._parts(term)
+        ]
+        states = torch.cat([part for part, _ in parts]) if parts else rows.new_empty(0)
+        sizes, losses = [len(part) for part, _ in parts], [loss for _, loss in parts]
+        return loss_in_parts(hidden[states], self._head.weight, self._bias, sizes, losses)
 
-    @contextmanager
-    def _scoring(self, states: Tensor) -> Iterator[None]:
-        """Within this context the output layer scores only these states, as (N, V)."""
-        self._states = states
+    def _parts(self, term: Term) -> Iterator[slice]:
+        """States whose scores are made at once: what a CPU's caches hold, and what keeps a GPU busy."""
+        vocabulary = len(self._head.weight)
+        size = 256 if self._head.weight.device.type == "cpu" else max(256, 2**26 // vocabulary)
+        if term.whole:
+            size = max(len(term.states), 1)
+        return (slice(start, start + size) for start in range(0, len(term.states), size))
+
+    def _hidden(self, memory: Memory, inputs: Tensor, cache: EncoderDecoderCache | None = None) -> Tensor:
+        """(R, T, D) what the decoder hands to the output layer, which is left with nothing to do."""
+        self._taking = True
         try:
-            yield
+            self.model(
+                encoder_outputs=BaseModelOutput(last_hidden_state=memory.hidden),
+                attention_mask=memory.mask,
+                decoder_input_ids=inputs,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+            return self._taken
         finally:
-            self._states = None
+            self._taking, self._taken = False, torch.empty(0)
 
-    def _only_states(self, head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-        """Keep the other states from the output layer, which is most of the work where the vocabulary is large."""
-        return None if self._states is None else (inputs[0].flatten(0, 1)[self._states],)
+    def _take(self, head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        if not self._taking:
+            return None
+        self._taken = inputs[0]
+        return (inputs[0][:0, :0],)
+
+    def _scores(self, hidden: Tensor) -> Tensor:
+        """(…, V) scores of every next token from (…, D)."""
+        return F.linear(hidden, self._head.weight, self._bias)
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Make sure that nothing but a bias comes after the output layer."""
+        word = torch.tensor([[self.eos]], device=self.model.device)
+        start = torch.full_like(word, self.start)
+        training = self.model.training
+        self.model.eval()
+        memory = self.encode(word, torch.ones_like(word))
+        own = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=memory.hidden),
+            attention_mask=memory.mask,
+            decoder_input_ids=start,
+            use_cache=False,
+        ).logits
+        ours = self._scores(self._hidden(memory, start))
+        self.model.train(training)
+        if not torch.allclose(own, ours, rtol=1e-3, atol=1e-4):
+            raise ValueError(
+                f"{type(self.model).__name__} changes the scores after its output layer in a way that is not known here"
+            )
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """Run the encoder on (B, S) source tokens."""
@@ -79,22 +156,11 @@ class Policy(nn.Module):
 
     def score(self, memory: Memory, prefixes: Tensor) -> Tensor:
         """(R, T, V) scores of every next token after ``prefixes[:, :t]``, for t = 0 … T−1."""
-        return self._decode(memory, self._shifted(prefixes), cache=None)
+        return self._scores(self._hidden(memory, self._shifted(prefixes)))
 
     def _shifted(self, tokens: Tensor) -> Tensor:
         start = tokens.new_full((tokens.shape[0], 1), self.start)
         return torch.cat([start, tokens[:, :-1]], dim=1)
-
-    def _decode(self, memory: Memory, inputs: Tensor, cache: EncoderDecoderCache | None) -> Tensor:
-        output = self.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory.hidden),
-            attention_mask=memory.mask,
-            decoder_input_ids=inputs,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
-        logits: Tensor = output.logits
-        return logits
 
     @torch.no_grad()
     def roll(self, memory: Memory, limits: Tensor, choose: Choose) -> tuple[Tensor, Tensor]:
@@ -123,19 +189,19 @@ class Policy(nn.Module):
         """Feed given tokens (B, T) at once.
 
         Returns:
-            The scores (N, V) of the next token at states (N,), indices as in ``forward``; and the decoder state, from
+            The scores (N, V) of the next token at states (N,), indices into the flattened rows (t after the first one's
+            0 is the prefix ``tokens[0, :t]``); and the decoder state, from
             which to branch.
         """
         state = DecoderState(memory)
-        with self._scoring(states):
-            scores = self._decode(memory, self._shifted(tokens), state.cache)
-        return self.mask_scores(scores), state
+        hidden = self._hidden(memory, self._shifted(tokens), state.cache).flatten(0, 1)
+        return self.mask_scores(self._scores(hidden[states])), state
 
     @torch.no_grad()
     def advance(self, state: DecoderState, tokens: Tensor) -> Tensor:
         """Feed one token a row, (R,), and return the scores (R, V) of the next; the state moves on."""
-        logits = self._decode(Memory(state.hidden, state.mask), tokens[:, None], state.cache)
-        return self.mask_scores(logits[:, -1])
+        hidden = self._hidden(Memory(state.hidden, state.mask), tokens[:, None], state.cache)
+        return self.mask_scores(self._scores(hidden[:, -1]))
 
     @torch.no_grad()
     def beam_search(self, memory: Memory, limits: Tensor, beam: int) -> tuple[Tensor, Tensor]:
@@ -152,7 +218,7 @@ class Policy(nn.Module):
                 generation_config=configuration,
                 stopping_criteria=StoppingCriteriaList([_stop_at(limits)]),
             )[:, 1:]
-        tokens = torch.nn.functional.pad(written, (0, longest - written.shape[1]), value=self.pad)
+        tokens = F.pad(written, (0, longest - written.shape[1]), value=self.pad)
         places = torch.arange(longest, device=tokens.device)
         ends = torch.where(tokens == self.eos, places, longest - 1).amin(1) + 1
         lengths = torch.minimum(ends, limits)

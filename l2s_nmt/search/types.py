@@ -44,6 +44,13 @@ class Decisions:
     def __len__(self) -> int:
         return int(self.sentence.numel())
 
+    def part(self, states: slice) -> Decisions:
+        """Some of the states."""
+        group = None if self.group is None else self.group[states]
+        return Decisions(
+            self.sentence[states], self.position[states], self.actions[states], self.mask[states], group
+        )
+
 
 @dataclass(frozen=True)
 class CostVectors:
@@ -53,6 +60,10 @@ class CostVectors:
     """(N, K) float, at least 0; 0 where the action is masked."""
     other: Tensor | None = None
     """(N,) the one cost shared by every action that is not listed; None where only the listed ones are known."""
+
+    def part(self, states: slice) -> CostVectors:
+        """Of some of the states."""
+        return CostVectors(self.costs[states], None if self.other is None else self.other[states])
 
 
 def prefixes(tokens: Tensor, decisions: Decisions, pad: int) -> tuple[Tensor, Tensor]:

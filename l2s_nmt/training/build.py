@@ -29,7 +29,8 @@ def build_limit(settings: SearchSettings, policy: Policy) -> LengthLimit:
 def build_objective(recipe: Recipe) -> Objective:
     """What an update minimises."""
     loss = recipe.search.loss
-    function = LOSSES[loss.name].function if loss.function is None else load_function(loss.function)
+    row = LOSSES[loss.name]
+    function = row.function if loss.function is None else load_function(loss.function)
     return Objective(
         loss=function if loss.weight else None,
         weight=loss.weight,
@@ -37,6 +38,8 @@ def build_objective(recipe: Recipe) -> Objective:
         label_smoothing=recipe.training.label_smoothing,
         alpha=loss.alpha or 1.0,
         support=loss.support,
+        # Nobody knows what a loss of one's own looks at.
+        whole=row.whole_translations or loss.function is not None,
     )
 
 

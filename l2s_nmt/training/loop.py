@@ -31,7 +31,7 @@ from torch import Tensor
 
 from l2s_nmt.cpu import FastDropout
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.model import Policy
+from l2s_nmt.model import Policy, Term
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training import checkpoints
@@ -39,7 +39,7 @@ from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.limits import Limits
-from l2s_nmt.training.measures import Sums, search_sums, summarise
+from l2s_nmt.training.measures import Sums, score_sums, search_sums, summarise
 from l2s_nmt.training.objective import Counts, Objective
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
@@ -246,19 +246,19 @@ class Trainer:
             if self.accelerator.num_processes > 1:
                 self.accelerator.backward(self._nothing())
             return
+        logs = experience is not None and (self.progress.update + 1) % self.limits.log_every == 0
         on_cpu = self.accelerator.device.type == "cpu"
+        watch = (lambda *seen: sums.add(score_sums(*seen))) if logs else None
         with self.accelerator.autocast(), FastDropout() if on_cpu else nullcontext():
-            loss, terms, scores = self.objective(self.wrapped, batch, experience, counts)
+            loss, terms = self.objective(self.wrapped, batch, experience, counts, watch)
         # Data-parallel training averages gradients over processes; the counts are already global.
         self.accelerator.backward(loss * self.accelerator.num_processes)
         sums.add({"loss": loss.detach(), "cross_entropy": terms.cross_entropy, "search": terms.search})
         sums.add({"tokens": float(batch.target_tokens), "sentences": float(len(batch))})
         if experience is not None:
             sums.add({"states_learned": float(len(experience.decisions))})
-            if (self.progress.update + 1) % self.limits.log_every == 0:
-                sums.add(
-                    search_sums(experience, batch, scores.detach(), self._roll_in_costs(experience, batch))
-                )
+            if logs:
+                sums.add(search_sums(experience, batch, self._roll_in_costs(experience, batch)))
 
     def _roll_in_costs(self, experience: Experience, batch: Batch) -> Tensor | None:
         """None under bandit feedback, where one loss a sentence is all that may be seen."""
@@ -270,8 +270,9 @@ class Trainer:
         """A loss of zero; its passes through the model take part in the reduction, for which other processes wait."""
         word = torch.tensor([[self.policy.eos]], device=self.accelerator.device)
         first = torch.zeros(1, dtype=torch.long, device=self.accelerator.device)
-        scores: Tensor = self.wrapped(word, torch.ones_like(word, dtype=torch.bool), word, first, first)
-        return scores.sum() * 0.0
+        nothing = Term(first, lambda part, scores: scores.sum() * 0.0)
+        loss: Tensor = self.wrapped(word, torch.ones_like(word, dtype=torch.bool), word, first, [nothing])
+        return loss
 
     def _step(self, sums: Sums) -> None:
         """Let the optimiser make its step, unless the gradient is not finite; such an update does not count in sums."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.model import best_tokens
 from l2s_nmt.search.search import Experience
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
 
@@ -17,31 +18,39 @@ IMPROVABLE = 1e-6
 """A state is improvable where another token was cheaper by more than rounding."""
 
 
-def search_sums(
-    experience: Experience, batch: Batch, scores: Tensor, roll_in_costs: Tensor | None
-) -> dict[str, Tensor]:
+def score_sums(scores: Tensor, decisions: Decisions, costs: CostVectors) -> dict[str, Tensor]:
+    """How the model's own choices at the searched states compare with the cheapest, as sums over N states.
+
+    Args:
+        scores: (N, V) of the model.
+        decisions: the states and what was tried there.
+        costs: what it would have cost.
+    """
+    chosen = cost_of(decisions, costs, best_tokens(scores))
+    log_probs = scores.float().log_softmax(-1)
+    entropy = -(log_probs.exp() * log_probs).sum(-1)
+    return {
+        "chosen_cost": chosen.nan_to_num().sum(),
+        "chosen_known": (~chosen.isnan()).sum(),
+        "improvable": (chosen > IMPROVABLE).sum(),
+        "entropy": entropy.sum(),
+    }
+
+
+def search_sums(experience: Experience, batch: Batch, roll_in_costs: Tensor | None) -> dict[str, Tensor]:
     """What a person watches while a model learns to search, as sums over states or sentences.
 
     Args:
         experience: of B sentences and N states.
         batch: the sentences.
-        scores: (N, V) of the model at the states.
         roll_in_costs: (R,) cost of each roll-in; None where it may not be looked at (bandit feedback).
     """
-    decisions, costs = experience.decisions, experience.costs
-    chosen = cost_of(decisions, costs, scores.argmax(-1))
-    spread, tied = cost_range(decisions, costs)
-    log_probs = scores.float().log_softmax(-1)
-    entropy = -(log_probs.exp() * log_probs).sum(-1)
+    spread, tied = cost_range(experience.decisions, experience.costs)
     trajectories = experience.trajectories
     sums = {
-        "states": torch.tensor(float(len(decisions))),
-        "chosen_cost": chosen.nan_to_num().sum(),
-        "chosen_known": (~chosen.isnan()).sum(),
-        "improvable": (chosen > IMPROVABLE).sum(),
+        "states": torch.tensor(float(len(experience.decisions))),
         "cost_range": spread.sum(),
         "ties": tied.sum(),
-        "entropy": entropy.sum(),
         "searched_sentences": torch.tensor(float(len(experience.owner))),
         "roll_in_tokens": trajectories.lengths.sum(),
         "roll_in_target_tokens": batch.target_lengths[experience.owner].sum(),

@@ -6,6 +6,7 @@ batch over processes or accumulation steps therefore changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.model import Term
 from l2s_nmt.search.losses.table import LossFunction, Support
 from l2s_nmt.search.search import Experience
+from l2s_nmt.search.types import CostVectors, Decisions
+
+Watch = Callable[[Tensor, Decisions, CostVectors], None]
+"""Is shown the scores (n, V) at some of the searched states, and what the search found there."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Objective:
         label_smoothing: of the cross-entropy.
         alpha: scale of the costs, for losses that have one.
         support: over what the loss normalises the policy.
+        whole: the loss wants all states of a part of the batch at once, being no sum over them.
     """
 
     loss: LossFunction | None
@@ -54,10 +61,16 @@ class Objective:
     label_smoothing: float
     alpha: float
     support: Support
+    whole: bool = False
 
     def __call__(
-        self, policy: nn.Module, batch: Batch, experience: Experience | None, counts: Counts
-    ) -> tuple[Tensor, Losses, Tensor]:
+        self,
+        policy: nn.Module,
+        batch: Batch,
+        experience: Experience | None,
+        counts: Counts,
+        watch: Watch | None = None,
+    ) -> tuple[Tensor, Losses]:
         """One forward of the policy, for both terms.
 
         Args:
@@ -65,25 +78,26 @@ class Objective:
             batch: B sentences.
             experience: what the search found on them; None without search.
             counts: of the whole update.
+            watch: is shown the scores at the searched states, part by part.
 
         Returns:
-            the part's share of the update's loss, its terms as sums, and the (N, V) scores at the searched states.
+            the part's share of the update's loss, and its terms as sums.
         """
         rows, sentence = self._rows(batch, experience)
-        golden = _golden_states(batch, rows.shape[1]) if self.cross_entropy else batch.rows.new_empty(0)
-        searched = batch.rows.new_empty(0)
-        if experience is not None:
-            first = len(batch) if self.cross_entropy else 0
-            searched = (first + experience.decisions.sentence) * rows.shape[1] + experience.decisions.position
-        scores = policy(batch.source, batch.source_mask, rows, sentence, torch.cat([golden, searched]))
-        entropy = self._cross_entropy(scores[: len(golden)], batch)
-        total, search = self.cross_entropy * entropy / counts.tokens, scores.new_zeros(())
-        scores = scores[len(golden) :]
+        golden = _Golden(batch, self.label_smoothing, self.cross_entropy)
+        terms = [Term(_golden_states(batch, rows.shape[1]), golden)] if self.cross_entropy else []
+        searched = None
         if experience is not None and self.loss is not None:
-            decisions, costs = experience.decisions, experience.costs
-            search = self.loss(scores, decisions, costs, alpha=self.alpha, support=self.support).sum()
-            total = total + self.weight * search / max(counts.states, 1.0)
-        return total, Losses(entropy.detach(), search.detach()), scores
+            first = len(batch) if self.cross_entropy else 0
+            decisions = experience.decisions
+            states = (first + decisions.sentence) * rows.shape[1] + decisions.position
+            # The counts come in below: a gradient must not be so small that half precision makes nothing of it.
+            factor = self.weight * counts.tokens / max(counts.states, 1.0)
+            searched = _Searched(self, experience, factor, watch)
+            terms.append(Term(states, searched, self.whole))
+        total = policy(batch.source, batch.source_mask, rows, sentence, terms) / counts.tokens
+        zero = total.detach().new_zeros(())
+        return total, Losses(golden.sum + zero, (searched.sum if searched else 0.0) + zero)
 
     def _rows(self, batch: Batch, experience: Experience | None) -> tuple[Tensor, Tensor]:
         """Target rows, of the reference and of the roll-in, and the sentence of each."""
@@ -97,11 +111,46 @@ class Objective:
         rows = torch.cat([_widen(batch.target, width), _widen(tokens, width)])
         return rows, torch.cat([index, experience.owner])
 
-    def _cross_entropy(self, scores: Tensor, batch: Batch) -> Tensor:
-        if not len(scores):
-            return scores.new_zeros(())
-        target = batch.target.flatten()[_golden_states(batch, batch.target.shape[1])]
-        return F.cross_entropy(scores, target, reduction="sum", label_smoothing=self.label_smoothing)
+
+class _Golden:
+    """Cross-entropy on the references, with what it comes to."""
+
+    def __init__(self, batch: Batch, label_smoothing: float, weight: float) -> None:
+        self.target = batch.target.flatten()[_golden_states(batch, batch.target.shape[1])]
+        self.label_smoothing = label_smoothing
+        self.weight = weight
+        self.sum: Tensor | float = 0.0
+
+    def __call__(self, states: slice, scores: Tensor) -> Tensor:
+        entropy = F.cross_entropy(
+            scores, self.target[states], reduction="sum", label_smoothing=self.label_smoothing
+        )
+        self.sum = self.sum + entropy.detach()
+        return self.weight * entropy
+
+
+class _Searched:
+    """The cost-sensitive loss on what the search found, with what it comes to."""
+
+    def __init__(
+        self, objective: Objective, experience: Experience, factor: float, watch: Watch | None
+    ) -> None:
+        assert objective.loss is not None
+        self.loss: LossFunction = objective.loss
+        self.objective = objective
+        self.experience = experience
+        self.factor = factor
+        self.watch = watch
+        self.sum: Tensor | float = 0.0
+
+    def __call__(self, states: slice, scores: Tensor) -> Tensor:
+        decisions, costs = self.experience.decisions.part(states), self.experience.costs.part(states)
+        if self.watch is not None:
+            self.watch(scores.detach(), decisions, costs)
+        alpha, support = self.objective.alpha, self.objective.support
+        loss = self.loss(scores, decisions, costs, alpha=alpha, support=support).sum()
+        self.sum = self.sum + loss.detach()
+        return self.factor * loss
 
 
 def _golden_states(batch: Batch, width: int) -> Tensor:

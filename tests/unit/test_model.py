@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from transformers import MarianMTModel
 
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.decoder_state import Memory
-from l2s_nmt.model import Policy
+from l2s_nmt.model import Policy, Term
 from l2s_nmt.search.sampling import greedy
 from tests.tiny import (
     FAMILIES,
@@ -37,6 +40,20 @@ def rolled(policy: Policy, batch: Batch, limits: Tensor) -> list[list[int]]:
     for row, length in zip(tokens, lengths, strict=True):
         assert (row[length:] == policy.pad).all()
     return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+
+
+def scores_by_forward(policy: Policy, batch: Batch, rows: Tensor, sentence: Tensor, states: Tensor) -> Tensor:
+    """What the losses of a training step are shown, in two terms."""
+    seen: list[Tensor] = []
+
+    def loss(part: slice, scores: Tensor) -> Tensor:
+        seen.append(scores.detach().clone())
+        return scores.sum()
+
+    half = len(states) // 2
+    terms = [Term(states[:half], loss), Term(states[half:], loss, whole=True)]
+    policy(batch.source, batch.source_mask, rows, sentence, terms)
+    return torch.cat(seen)
 
 
 @families
@@ -132,17 +149,11 @@ def test_only_the_states_asked_for_are_scored_in_their_order(family: str) -> Non
     policy, batch = shared_policy(family), random_batch(shared_policy(family), 4, seed=8)
     states = torch.randperm(batch.target.numel(), generator=torch.Generator().manual_seed(0))[:9]
     states[-1] = states[0]
-    inputs = []
-    hook = policy.model.get_output_embeddings().register_forward_hook(
-        lambda head, arguments, scores: inputs.append(arguments[0].shape[0])
-    )
     with torch.no_grad():
         memory = memory_of(policy, batch)
         some, _ = policy.prefill(memory, batch.target, states)
-        same = policy(batch.source, batch.source_mask, batch.target, torch.arange(4), states)
-        hook.remove()
+        same = scores_by_forward(policy, batch, batch.target, torch.arange(4), states)
         every = policy.score(memory, batch.target).flatten(0, 1)
-    assert inputs == [9, 9]
     assert every.shape == (batch.target.numel(), VOCABULARY)
     torch.testing.assert_close(same, every[states])
     torch.testing.assert_close(some, policy.mask_scores(every)[states])
@@ -154,22 +165,21 @@ def test_forward_pairs_each_target_row_with_its_source(family: str) -> None:
     sentence = torch.tensor([2, 0, 0, 3, 2])
     rows = random_batch(policy, 5, seed=9).target
     with torch.no_grad():
-        together = policy(batch.source, batch.source_mask, rows, sentence, every_state(rows))
+        together = scores_by_forward(policy, batch, rows, sentence, every_state(rows))
         for index in range(5):
             one, row = sentence[index : index + 1], rows[index : index + 1]
-            alone = policy(
-                batch.source[one], batch.source_mask[one], row, torch.tensor([0]), every_state(row)
-            )
+            alone = scores_by_forward(policy, batch.select(one), row, torch.tensor([0]), every_state(row))
             torch.testing.assert_close(together.view(5, -1, VOCABULARY)[index], alone)
 
 
-def test_scoring_some_states_ends_with_an_error_too() -> None:
+def test_what_fails_leaves_the_policy_as_it_was() -> None:
     policy, batch = new_policy(), random_batch(shared_policy(), 3)
-    arguments = (batch.source, batch.source_mask, batch.target, torch.arange(3))
     with pytest.raises(IndexError):
-        policy(*arguments, torch.tensor([10_000]))
-    with torch.no_grad():
-        assert policy.score(memory_of(policy, batch), batch.target).shape == (*batch.target.shape, VOCABULARY)
+        scores_by_forward(policy, batch, torch.full((3, 2), 10_000), torch.arange(3), torch.arange(2))
+    expected = shared_policy().score(memory_of(shared_policy(), batch), batch.target)
+    torch.testing.assert_close(policy.score(memory_of(policy, batch), batch.target), expected)
+    own = policy.model(input_ids=batch.source, decoder_input_ids=batch.target).logits
+    assert own.shape == (*batch.target.shape, VOCABULARY)
 
 
 @pytest.mark.parametrize("name", ["pad", "eos", "start"])
@@ -180,6 +190,43 @@ def test_a_model_without_special_tokens_is_refused(name: str) -> None:
     setattr(model.generation_config, key, None)
     with pytest.raises(ValueError, match=name):
         Policy(model)
+
+
+def test_a_bias_of_the_output_layer_counts_everywhere() -> None:
+    model = new_policy().model
+    draw = torch.Generator().manual_seed(2)
+    model.final_logits_bias += torch.randn(VOCABULARY, generator=draw, dtype=torch.float64)
+    policy, batch = Policy(model), random_batch(shared_policy(), 4, seed=10)
+    states = every_state(batch.target)
+    with torch.no_grad():
+        memory = memory_of(policy, batch)
+        own = policy.model(
+            input_ids=batch.source,
+            attention_mask=batch.source_mask.long(),
+            decoder_input_ids=policy._shifted(batch.target),
+        ).logits
+        torch.testing.assert_close(policy.score(memory, batch.target), own)
+        torch.testing.assert_close(
+            scores_by_forward(policy, batch, batch.target, torch.arange(4), states), own.flatten(0, 1)
+        )
+    expected = [finish(policy, source_of(batch, row), [], 6) for row in range(4)]
+    assert rolled(policy, batch, torch.full((4,), 6)) == expected
+
+
+def test_a_model_that_changes_its_scores_afterwards_is_refused() -> None:
+    class Capped(MarianMTModel):  # type: ignore[misc]
+        def forward(self, *arguments: Any, **options: Any) -> Any:
+            output = super().forward(*arguments, **options)
+            output.logits = 0.5 * torch.tanh(output.logits / 0.5)
+            return output
+
+    with pytest.raises(ValueError, match="Capped changes the scores"):
+        Policy(Capped(new_policy().model.config))
+
+
+def test_a_policy_holds_the_weights_of_its_model_and_no_others() -> None:
+    policy = new_policy()
+    assert set(policy.state_dict()) == {f"model.{name}" for name in policy.model.state_dict()}
 
 
 def test_of_several_end_tokens_the_first_ends_a_sentence() -> None:

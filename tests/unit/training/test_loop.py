@@ -28,7 +28,7 @@ from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.checkpoints import Progress, list_checkpoints
 from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.loop import Trainer, TrainingData, Validation
-from l2s_nmt.training.objective import Counts, Losses, Objective
+from l2s_nmt.training.objective import Counts, Losses, Objective, Watch
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
 from l2s_nmt.training.signals import Interrupted
@@ -453,7 +453,7 @@ def test_the_policy_searches_without_dropout_and_learns_with_it(tmp_path: Path) 
         modes.append(("search", policy.training, torch.is_grad_enabled()))
         return AGGREVATED(policy, batch, draws)
 
-    def objective(policy: Policy, *arguments: Any) -> tuple[Tensor, Losses, Tensor]:
+    def objective(policy: Policy, *arguments: Any) -> tuple[Tensor, Losses]:
         modes.append(("learn", policy.training, torch.is_grad_enabled()))
         return BOTH(policy, *arguments)
 
@@ -506,10 +506,12 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
 def test_the_log_sums_up_the_updates_since_the_last_line(tmp_path: Path) -> None:
     terms: list[tuple[float, float, Counts]] = []
 
-    def objective(policy: Policy, batch: Batch, experience: Experience, counts: Counts) -> Any:
-        loss, losses, scores = BOTH(policy, batch, experience, counts)
+    def objective(
+        policy: Policy, batch: Batch, experience: Experience, counts: Counts, watch: Watch | None
+    ) -> tuple[Tensor, Losses]:
+        loss, losses = BOTH(policy, batch, experience, counts, watch)
         terms.append((float(loss.detach()), float(losses.cross_entropy), counts))
-        return loss, losses, scores
+        return loss, losses
 
     sitting = Sitting(tmp_path, search=LOLS, objective=objective)
     progress = sitting.run()
@@ -537,15 +539,17 @@ class Exploding:
     calls: int = 0
     before: Weights = field(default_factory=dict)
 
-    def __call__(self, policy: Policy, batch: Batch, experience: None, counts: Counts) -> Any:
+    def __call__(
+        self, policy: Policy, batch: Batch, experience: None, counts: Counts, watch: Watch | None
+    ) -> tuple[Tensor, Losses]:
         self.calls += 1
-        loss, terms, scores = TEACHER_FORCING(policy, batch, experience, counts)
+        loss, terms = TEACHER_FORCING(policy, batch, experience, counts, watch)
         if self.calls == self.at:
             self.before = weights(policy)
-            return loss * self.factor, replace(terms, cross_entropy=terms.cross_entropy * self.factor), scores
+            return loss * self.factor, replace(terms, cross_entropy=terms.cross_entropy * self.factor)
         if self.calls == self.at + 1:
             assert same(self.before, weights(policy))
-        return loss, terms, scores
+        return loss, terms
 
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf])

@@ -12,7 +12,7 @@ import torch
 from l2s_nmt.data.batches import Batch, collate
 from l2s_nmt.search.search import Experience
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
-from l2s_nmt.training.measures import Sums, cost_of, cost_range, search_sums, summarise
+from l2s_nmt.training.measures import Sums, cost_of, cost_range, score_sums, search_sums, summarise
 
 # Three states with tokens 0 … 3. At the first 2 and 3 are listed, at the second 1 alone, at the third 0 and 2.
 DECISIONS = Decisions(
@@ -50,6 +50,15 @@ def scores(*chosen: int) -> torch.Tensor:
     return table.log()
 
 
+def sums_of(costs: CostVectors, scores: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Of the scores, which come in two parts, and of the search."""
+    experience, sums = replace(EXPERIENCE, costs=costs), Sums()
+    for part in (slice(0, 2), slice(2, 3)):
+        sums.add(score_sums(scores[part], DECISIONS.part(part), costs.part(part)))
+    sums.add(search_sums(experience, BATCH, ROLL_IN_COSTS))
+    return {name: torch.as_tensor(value) for name, value in sums.take().items()}
+
+
 def test_cost_of_listed_and_unlisted_actions() -> None:
     actions = torch.tensor([3, 0, 0])
     found = cost_of(DECISIONS, COSTS, actions)
@@ -75,7 +84,7 @@ def test_range_and_ties() -> None:
 
 def test_sums_and_ratios_by_hand() -> None:
     # The model chooses 3 (cost 0.5), 0 (not tried), and 2 (the best).
-    found = search_sums(EXPERIENCE, BATCH, scores(3, 0, 2), ROLL_IN_COSTS)
+    found = sums_of(COSTS, scores(3, 0, 2))
     sums = Sums()
     sums.add(found)
     summary = summarise(sums.take())
@@ -99,7 +108,7 @@ def test_sums_and_ratios_by_hand() -> None:
 
 
 def test_with_full_cost_vectors_every_choice_is_known() -> None:
-    found = search_sums(replace(EXPERIENCE, costs=FULL), BATCH, scores(1, 0, 0), ROLL_IN_COSTS)
+    found = sums_of(FULL, scores(1, 0, 0))
     sums = Sums()
     sums.add(found)
     summary = summarise(sums.take())
@@ -110,7 +119,7 @@ def test_with_full_cost_vectors_every_choice_is_known() -> None:
 
 def test_differences_of_rounding_are_no_improvement() -> None:
     costs = CostVectors(torch.tensor([[0.0, 1e-7], [0.0, 0.0], [1e-7, 0.0]]))
-    found = search_sums(replace(EXPERIENCE, costs=costs), BATCH, scores(3, 1, 0), ROLL_IN_COSTS)
+    found = sums_of(costs, scores(3, 1, 0))
     assert int(found["improvable"]) == 0
     assert int(found["ties"]) == 3
 

@@ -15,7 +15,7 @@ from l2s_nmt.model import Policy
 from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
-from l2s_nmt.search.types import CostVectors
+from l2s_nmt.search.types import CostVectors, Decisions
 from l2s_nmt.training.objective import Counts, Losses, Objective
 from tests.searches import recipe_of, search_of
 from tests.tiny import FAMILIES, new_policy, next_scores, random_batch, source_of
@@ -43,6 +43,22 @@ def value(objective: Objective, policy: Policy, batch: Batch, experience: Experi
     return objective(policy, batch, experience, counts_of(batch, experience))[0]
 
 
+class Seen:
+    """Watches the scores at the searched states."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Tensor, Decisions, CostVectors]] = []
+
+    def __call__(self, scores: Tensor, decisions: Decisions, costs: CostVectors) -> None:
+        assert not scores.requires_grad
+        assert len(scores) == len(decisions) == len(costs.costs)
+        self.parts.append((scores.clone(), decisions, costs))
+
+    @property
+    def scores(self) -> Tensor:
+        return torch.cat([scores for scores, _, _ in self.parts])
+
+
 def gradients(policy: Policy) -> list[Tensor]:
     taken = [p.grad.clone() for p in policy.parameters() if p.grad is not None]
     policy.zero_grad(set_to_none=True)
@@ -59,11 +75,10 @@ def test_teacher_forcing_is_hugging_faces_loss(family: str) -> None:
         attention_mask=batch.source_mask,
         labels=batch.target.masked_fill(~inside, -100),
     ).loss
-    ours, terms, scores = TEACHER_FORCING(policy, batch, None, counts_of(batch, None))
+    ours, terms = TEACHER_FORCING(policy, batch, None, counts_of(batch, None))
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(terms.cross_entropy, theirs.detach() * batch.target_tokens)
     assert terms.search == 0
-    assert len(scores) == 0
     backward(theirs)
     expected = gradients(policy)
     backward(ours)
@@ -93,7 +108,8 @@ def test_the_terms_are_those_of_separate_forwards(name: str, search: Search, cro
     experience = searched(search, policy, batch)
     objective = replace(BOTH, loss=LOSSES[name].function, cross_entropy=cross_entropy)
     counts = Counts(tokens=70.0, states=30.0)
-    total, terms, scores = objective(policy, batch, experience, counts)
+    seen = Seen()
+    total, terms = objective(policy, batch, experience, counts, seen)
 
     logits = policy.score(policy.encode(batch.source, batch.source_mask), experience.trajectories.tokens)
     at_states = logits[experience.decisions.sentence, experience.decisions.position]
@@ -104,7 +120,7 @@ def test_the_terms_are_those_of_separate_forwards(name: str, search: Search, cro
     )
     entropy = value(replace(TEACHER_FORCING, label_smoothing=0.1), policy, batch, None) * batch.target_tokens
     expected = cross_entropy * entropy / 70 + 2.0 * apart / 30
-    torch.testing.assert_close(scores, at_states)
+    torch.testing.assert_close(seen.scores, at_states)
     torch.testing.assert_close(total, expected)
     torch.testing.assert_close(terms.search, apart.detach())
     torch.testing.assert_close(
@@ -127,14 +143,14 @@ def test_parts_add_up_to_the_whole(search: Search | None) -> None:
     objective = BOTH if search else TEACHER_FORCING
     whole_experience = searched(search, policy, batch) if search else None
     counts = counts_of(batch, whole_experience)
-    whole, whole_terms, _ = objective(policy, batch, whole_experience, counts)
+    whole, whole_terms = objective(policy, batch, whole_experience, counts)
     backward(whole)
     expected = gradients(policy)
     total, sums = torch.zeros((), dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     for row in range(8):
         part = batch.select(torch.tensor([row]))
         experience = searched(search, policy, part) if search else None
-        share, terms, _ = objective(policy, part, experience, counts)
+        share, terms = objective(policy, part, experience, counts)
         backward(share)
         total, sums = total + share.detach(), sums + torch.stack([terms.cross_entropy, terms.search])
     torch.testing.assert_close(total, whole.detach())
@@ -176,13 +192,14 @@ def test_several_trajectories_of_a_sentence_are_scored_with_its_source(algorithm
     experience = searched(search_of(algorithm, roll_in={"samples": 3}), policy, batch)
     assert experience.owner.tolist() == [row for row in range(5) for _ in range(3)]
     function = LOSSES[recipe_of(algorithm).search.loss.name].function
-    scores = replace(BOTH, loss=function)(policy, batch, experience, Counts(1.0, 1.0))[2]
+    seen = Seen()
+    replace(BOTH, loss=function, whole=True)(policy, batch, experience, Counts(1.0, 1.0), seen)
     states = zip(experience.decisions.sentence.tolist(), experience.decisions.position.tolist(), strict=True)
     for n, (row, position) in enumerate(states):
         prefix = experience.trajectories.tokens[row, :position].tolist()
         expected = next_scores(policy, source_of(batch, int(experience.owner[row])), prefix)
         possible = expected.isfinite()  # all but the padding token
-        torch.testing.assert_close(scores[n, possible].detach(), expected[possible])
+        torch.testing.assert_close(seen.scores[n, possible], expected[possible])
 
 
 @pytest.mark.parametrize("search", [LOLS, AGGREVATED], ids=["lols", "aggrevated"])
@@ -257,7 +274,7 @@ def test_no_states_and_no_division_by_zero() -> None:
         ),
         costs=CostVectors(torch.empty(0, 5)),
     )
-    found, terms, scores = BOTH(policy, batch, empty, Counts(float(batch.target_tokens), 0.0))
+    found, terms = BOTH(policy, batch, empty, Counts(float(batch.target_tokens), 0.0))
     assert isinstance(terms, Losses)
-    assert len(scores) == 0
+    assert terms.search == 0
     torch.testing.assert_close(found, value(replace(BOTH, loss=None), policy, batch, None))
