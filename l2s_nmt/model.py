@@ -17,6 +17,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from l2s_nmt.decoder_state import DecoderState, Memory
 from l2s_nmt.output_layer import loss_in_parts
 
+_PASS = {True: 64, False: 16_384}
+"""Tokens that a pass through the decoder is worth, on a CPU and elsewhere: what it costs to begin one."""
 Choose = Callable[[Tensor, int, Tensor], Tensor]
 """Next tokens (R,) from the scores (R, V) of step t, for the sentences (R,) still being written."""
 
@@ -87,13 +89,33 @@ class Policy(nn.Module):
             The sum of the losses of all parts.
         """
         memory = self.encode(source, source_mask)
-        hidden = self._hidden(memory.select(sentence), self._shifted(rows)).flatten(0, 1)
         parts = [
             (term.states[part], partial(term.loss, part)) for term in terms for part in self._parts(term)
         ]
         states = torch.cat([part for part, _ in parts]) if parts else rows.new_empty(0)
+        hidden = self._hidden_at(memory, self._shifted(rows), sentence, states)
         sizes, losses = [len(part) for part, _ in parts], [loss for _, loss in parts]
-        return loss_in_parts(hidden[states], self._head.weight, self._bias, sizes, losses)
+        return loss_in_parts(hidden, self._head.weight, self._bias, sizes, losses)
+
+    def _hidden_at(self, memory: Memory, inputs: Tensor, sentence: Tensor, states: Tensor) -> Tensor:
+        """(N, D) what the decoder hands to the output layer at some states of (R, T) inputs.
+
+        Rows of like length go through the decoder together, each as far as its last state, so that it seldom reads
+        padding.
+        """
+        row, position = states // inputs.shape[1], states % inputs.shape[1]
+        depth = torch.zeros_like(sentence).scatter_reduce(0, row, position + 1, "amax")
+        place = torch.zeros_like(inputs)
+        hidden, written = [], 0
+        for rows, width in groups_by_length(depth, _PASS[inputs.device.type == "cpu"]):
+            found = self._hidden(memory.select(sentence[rows]), inputs[rows, :width])
+            hidden.append(found.flatten(0, 1))
+            here = torch.arange(len(hidden[-1]), device=rows.device) + written
+            place[rows, :width] = here.view(len(rows), width)
+            written += len(here)
+        if not hidden:
+            return memory.hidden[:0, 0]
+        return torch.cat(hidden)[place[row, position]]
 
     def _parts(self, term: Term) -> Iterator[slice]:
         """States whose scores are made at once: what a CPU's caches hold, and what keeps a GPU busy."""
@@ -344,6 +366,39 @@ class Sheet:
     def written(self) -> tuple[Tensor, Tensor]:
         """Tokens (M, L), padded, and their lengths (M,)."""
         return self._tokens[:, : int(self._lengths.max())], self._lengths
+
+
+def groups_by_length(lengths: Tensor, overhead: int) -> list[tuple[Tensor, int]]:
+    """Rows in groups of like length: the least padding for the least passes.
+
+    Args:
+        lengths: (R,) tokens of each row; those of none belong to no group.
+        overhead: tokens of padding that are no worse than one more group.
+
+    Returns:
+        The rows of each group, and its longest's length.
+    """
+    order = lengths.argsort()
+    widths, counts = torch.unique_consecutive(lengths[order], return_counts=True)
+    # The best way to group the shortest rows, by how many different lengths they have: cost, and where its last begins.
+    best, begins = [0.0], [0]
+    present = [(width, count) for width, count in zip(widths.tolist(), counts.tolist(), strict=True)]
+    for end in range(1, len(present) + 1):
+        width, rows, options = present[end - 1][0], 0, []
+        for begin in reversed(range(end)):
+            rows += present[begin][1]
+            options.append((best[begin] + rows * width + overhead * (width > 0), begin))
+        cost, begin = min(options)
+        best.append(cost)
+        begins.append(begin)
+    ends = torch.tensor([0, *counts.cumsum(0).tolist()])
+    groups, end = [], len(present)
+    while end:
+        begin = begins[end]
+        if present[end - 1][0]:
+            groups.append((order[ends[begin] : ends[end]], int(present[end - 1][0])))
+        end = begin
+    return groups[::-1]
 
 
 def best_tokens(scores: Tensor) -> Tensor:
