@@ -60,7 +60,7 @@ class Policy(nn.Module):
             raise ValueError(f"the output layer of {type(model).__name__} is not a plain matrix")
         bias: Tensor | None = getattr(model, "final_logits_bias", None)
         # Nearly always zeros, and to add them anyway takes a tenth of the time of decoding.
-        self._bias = bias.flatten() if bias is not None and bool(bias.any()) else None
+        self._biased = bias is not None and bool(bias.any())
         self._taking, self._taken = False, torch.empty(0)
         head.register_forward_pre_hook(self._take)
         self._check_head()
@@ -69,6 +69,10 @@ class Policy(nn.Module):
     def _head(self) -> nn.Linear:
         head: nn.Linear = self.model.get_output_embeddings()
         return head
+
+    @property
+    def _bias(self) -> Tensor | None:
+        return self.model.final_logits_bias.flatten() if self._biased else None
 
     def forward(
         self, source: Tensor, source_mask: Tensor, rows: Tensor, sentence: Tensor, terms: Sequence[Term]

@@ -29,8 +29,8 @@ def build_limit(settings: SearchSettings, policy: Policy) -> LengthLimit:
 def build_objective(recipe: Recipe) -> Objective:
     """What an update minimises."""
     loss = recipe.search.loss
-    row = LOSSES[loss.name]
-    function = row.function if loss.function is None else load_function(loss.function)
+    row = LOSSES[loss.name] if loss.function is None else None
+    function = load_function(loss.function or "") if row is None else row.function
     return Objective(
         loss=function if loss.weight else None,
         weight=loss.weight,
@@ -39,7 +39,7 @@ def build_objective(recipe: Recipe) -> Objective:
         alpha=loss.alpha or 1.0,
         support=loss.support,
         # Nobody knows what a loss of one's own looks at.
-        whole=row.whole_translations or loss.function is not None,
+        whole=row is None or row.whole_translations,
     )
 
 

@@ -10,6 +10,7 @@ from torch.autograd import backward
 from torch.overrides import TorchFunctionMode
 
 from l2s_nmt.cpu import FastDropout, keep_freed_memory
+from l2s_nmt.model import Term
 from tests.tiny import new_policy, random_batch
 
 SIZE = 1 << 20
@@ -126,7 +127,8 @@ def test_replaces_torchs_own_in_a_model_within_the_context_only() -> None:
         if isinstance(getattr(module, "dropout", None), float):
             module.dropout = 0.2  # type: ignore[assignment]
     batch = random_batch(policy, 3)
-    arguments = (batch.source, batch.source_mask, batch.target, torch.arange(3), torch.arange(3))
+    term = Term(torch.arange(3), lambda part, scores: scores.sum())
+    arguments = (batch.source, batch.source_mask, batch.target, torch.arange(3), [term])
     with _Dropouts() as outside:
         policy(*arguments)
     with _Dropouts() as within, FastDropout():

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import MarianConfig, MarianMTModel
 
-from l2s_nmt.model import Policy
+from l2s_nmt.model import Policy, Term
 from scripts.bench import arithmetic
 from scripts.bench.clock import Turn, price_ratio, take_turns
 from scripts.bench.growth import with_vocabulary
@@ -38,24 +38,24 @@ def wide() -> Policy:
     return Policy(MarianMTModel(config))
 
 
-def scores_of(policy: Policy) -> Tensor:
+def summed_scores(policy: Policy) -> Tensor:
     tokens = torch.full((2, LENGTH), 7)
-    every = torch.arange(tokens.numel())
-    scores: Tensor = policy(tokens, torch.ones_like(tokens), tokens, torch.arange(2), every)
-    return scores
+    every = Term(torch.arange(tokens.numel()), lambda part, scores: scores.sum())
+    total: Tensor = policy(tokens, torch.ones_like(tokens), tokens, torch.arange(2), [every])
+    return total
 
 
 def test_operations_of_an_update(wide: Policy) -> None:
     lengths = torch.tensor([LENGTH, LENGTH])
     with FlopCounterMode(display=False) as counted:
-        scores_of(wide).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
+        summed_scores(wide).backward()  # type: ignore[no-untyped-call]  # torch's own
     expected = arithmetic.teacher_forcing(arithmetic.Sizes.of(wide.model), lengths, lengths)
     assert counted.get_total_flops() == pytest.approx(expected, rel=0.02)  # attention is counted whole
 
 
 def test_products_are_those_of_a_forward_pass(wide: Policy) -> None:
     with FlopCounterMode(display=False) as counted, torch.no_grad():
-        scores_of(wide)
+        summed_scores(wide)
     products = arithmetic.Sizes.of(wide.model).products(2 * LENGTH)
     assert counted.get_total_flops() == pytest.approx(sum(2 * n * k * m for n, k, m in products), rel=0.05)
 
