@@ -59,6 +59,11 @@ class DecoderState:
             raise ValueError("this model's decoder does not cache its attention to the source")
         return self._hidden[:1].expand(len(self), -1, -1)
 
+    def bytes_a_token(self) -> int:
+        """Memory that keys and values of one token take."""
+        layers = _caches(self)[0].layers
+        return sum(2 * layer.keys[0, :, 0].numel() * layer.keys.element_size() for layer in layers)
+
     def empty(self, room: int) -> DecoderState:
         """A state of no rows, with room for so many of this one's."""
         state = DecoderState(Memory(self._hidden, self.mask[:0]))

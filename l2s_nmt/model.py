@@ -15,12 +15,12 @@ from transformers import EncoderDecoderCache, GenerationConfig, PreTrainedModel,
 from transformers.modeling_outputs import BaseModelOutput
 
 from l2s_nmt.decoder_state import DecoderState, Memory
+from l2s_nmt.decoding import Choose, Sheet, best_tokens, branches_at_once, in_parts, stop_at
 from l2s_nmt.output_layer import loss_in_parts
+from l2s_nmt.packing import groups_by_length
 
 _PASS = {True: 64, False: 16_384}
 """Tokens that a pass through the decoder is worth, on a CPU and elsewhere: what it costs to begin one."""
-Choose = Callable[[Tensor, int, Tensor], Tensor]
-"""Next tokens (R,) from the scores (R, V) of step t, for the sentences (R,) still being written."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,16 @@ class Policy(nn.Module):
 
     Args:
         model: any Hugging Face encoder-decoder.
+        max_branch_tokens: most tokens of roll-outs in memory at once, their number times the longest's; None: as many
+            as fit.
 
     Raises:
-        ValueError: the configuration lacks a pad, EOS or decoder start token.
+        ValueError: the configuration lacks a pad, EOS or decoder start token; or the output layer is not one matrix.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, max_branch_tokens: int | None = None) -> None:
         super().__init__()
+        self.max_branch_tokens = max_branch_tokens
         self.model = model
         generation = model.generation_config
         self.pad = _token(model.config.pad_token_id, "pad_token_id")
@@ -242,7 +245,7 @@ class Policy(nn.Module):
                 encoder_outputs=BaseModelOutput(last_hidden_state=memory.hidden),
                 attention_mask=memory.mask.long(),
                 generation_config=configuration,
-                stopping_criteria=StoppingCriteriaList([_stop_at(limits)]),
+                stopping_criteria=StoppingCriteriaList([stop_at(limits)]),
             )[:, 1:]
         tokens = F.pad(written, (0, longest - written.shape[1]), value=self.pad)
         places = torch.arange(longest, device=tokens.device)
@@ -286,7 +289,8 @@ class Policy(nn.Module):
         """Finish branches: take ``action`` after ``position`` tokens of the trunk, then decode.
 
         All branches that have begun are at the same position at the same time, so that any model with a plain
-        cache serves: a branch joins the batch when its position comes, with the trunk's cache up to there.
+        cache serves: a branch joins the batch when its position comes, with the trunk's cache up to there. What does
+        not fit into memory at once is done part by part, with the same result.
 
         Args:
             trunk: state after a prefill of the trajectories.
@@ -300,16 +304,40 @@ class Policy(nn.Module):
         Returns:
             tokens (M, L) written from the action on, padded, and their lengths (M,), EOS included.
         """
-        if not len(sentence):
-            return action.new_empty((0, 0)), torch.zeros_like(action)
         # A reference may be longer than the limit; an action that comes after it still stands, as the last token.
+        width = max([int(limits.max()), int(position.max()) + 1] if len(sentence) else [0])
+        most = (self.max_branch_tokens or 0) // max(width, 1)
+        if self.max_branch_tokens is None:
+            most = branches_at_once(
+                trunk, width, 2 * len(self._head.weight) * self._head.weight.element_size()
+            )
+
+        def finish(part: Tensor) -> tuple[Tensor, Tensor]:
+            chooses = None if choose is None else lambda scores, step, rows: choose(scores, step, part[rows])
+            return self._finish(trunk, sentence[part], position[part], action[part], limits[part], chooses)
+
+        written, lengths = action.new_full((len(action), width), self.pad), torch.zeros_like(action)
+        for part, (tokens, counts) in in_parts(position.argsort(stable=True), most, finish):
+            written[part, : tokens.shape[1]], lengths[part] = tokens, counts
+        return written[:, : int(lengths.max())] if len(lengths) else written, lengths
+
+    def _finish(
+        self,
+        trunk: DecoderState,
+        sentence: Tensor,
+        position: Tensor,
+        action: Tensor,
+        limits: Tensor,
+        choose: Choose | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Finish the branches of one part, in the order of their positions."""
         begun = torch.bincount(position).tolist()
         sheet = Sheet(position, limits, max(int(limits.max()), len(begun)), self.pad, self.eos)
-        state, last = trunk.empty(len(sentence)), action[:0]
-        by_position = iter(torch.split(position.argsort(stable=True), [count for count in begun if count]))
+        state, last, count = trunk.empty(len(sentence)), action[:0], 0
         for step in range(sheet.width):
             if step < len(begun) and begun[step]:
-                new = next(by_position)
+                new = torch.arange(count, count + begun[step], device=action.device)
+                count += begun[step]
                 state.append(trunk, sentence[new], step + 1)
                 sheet.begin(new)
                 last = torch.cat([last, action[new]])
@@ -326,110 +354,9 @@ class Policy(nn.Module):
         return logits
 
 
-class Sheet:
-    """What is written of M sentences, and which of them, in the order of a decoder state's rows, are being written.
-
-    Args:
-        position: (M,) tokens before the first one written.
-        limits: (M,) most tokens, those before included; the first one is written whatever its limit.
-        width: most tokens of all.
-        pad: fills the rest.
-        eos: ends a sentence.
-    """
-
-    def __init__(self, position: Tensor, limits: Tensor, width: int, pad: int, eos: int) -> None:
-        self.width = width
-        self.rows = position[:0]
-        """(R,) the sentences being written."""
-        self._position, self._limits, self._eos = position, limits, eos
-        self._tokens = position.new_full((len(position), width), pad)
-        self._lengths = torch.zeros_like(position)
-
-    def begin(self, rows: Tensor) -> None:
-        """These sentences are being written from now on, in the last rows of the state."""
-        self.rows = torch.cat([self.rows, rows])
-
-    def write(self, step: int, tokens: Tensor, state: DecoderState) -> Tensor:
-        """Note the tokens (R,) at position ``step``; sentences that end leave the sheet and the state.
-
-        Returns:
-            the tokens of those that go on.
-        """
-        offset = step - self._position[self.rows]
-        self._tokens[self.rows, offset] = tokens
-        self._lengths[self.rows] = offset + 1
-        alive = (tokens != self._eos) & (self._limits[self.rows] > step + 1)
-        count = int(alive.sum())
-        if count == len(alive):
-            return tokens
-        holes, movers = (~alive[:count]).nonzero()[:, 0], alive[count:].nonzero()[:, 0] + count
-        state.keep(count, holes, movers)
-        self.rows = self.rows[:count].index_copy(0, holes, self.rows[movers])
-        return tokens[:count].index_copy(0, holes, tokens[movers])
-
-    def written(self) -> tuple[Tensor, Tensor]:
-        """Tokens (M, L), padded, and their lengths (M,)."""
-        return self._tokens[:, : int(self._lengths.max())], self._lengths
-
-
-def groups_by_length(lengths: Tensor, overhead: int) -> list[tuple[Tensor, int]]:
-    """Rows in groups of like length: the least padding for the least passes.
-
-    Args:
-        lengths: (R,) tokens of each row; those of none belong to no group.
-        overhead: tokens of padding that are no worse than one more group.
-
-    Returns:
-        The rows of each group, and its longest's length.
-    """
-    order = lengths.argsort()
-    widths, counts = torch.unique_consecutive(lengths[order], return_counts=True)
-    # The best way to group the shortest rows, by how many different lengths they have: cost, and where its last begins.
-    best, begins = [0.0], [0]
-    present = [(width, count) for width, count in zip(widths.tolist(), counts.tolist(), strict=True)]
-    for end in range(1, len(present) + 1):
-        width, rows, options = present[end - 1][0], 0, []
-        for begin in reversed(range(end)):
-            rows += present[begin][1]
-            options.append((best[begin] + rows * width + overhead * (width > 0), begin))
-        cost, begin = min(options)
-        best.append(cost)
-        begins.append(begin)
-    ends = torch.tensor([0, *counts.cumsum(0).tolist()])
-    groups, end = [], len(present)
-    while end:
-        begin = begins[end]
-        if present[end - 1][0]:
-            groups.append((order[ends[begin] : ends[end]], int(present[end - 1][0])))
-        end = begin
-    return groups[::-1]
-
-
-def best_tokens(scores: Tensor) -> Tensor:
-    """(R,) the most probable token of each row (R, V), the first where several are."""
-    if scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64):
-        # Many times as fast as torch's own on a CPU, where a row does not split over its threads.
-        return torch.from_numpy(scores.numpy().argmax(-1))
-    return scores.argmax(-1)
-
-
 def _token(value: Any, name: str) -> int:
     if isinstance(value, list):
         value = value[0]
     if value is None:
         raise ValueError(f"the model's configuration has no {name}")
     return int(value)
-
-
-def _stop_at(limits: Tensor) -> Callable[..., Tensor]:
-    """A criterion by which `generate` ends the hypotheses of each sentence at its own limit (B,).
-
-    To cut them afterwards would not do: which hypothesis is best depends on where they end.
-    """
-
-    def stop(tokens: Tensor, scores: Tensor | None, **options: Any) -> Tensor:
-        hypotheses = len(tokens) // len(limits)
-        # The start token is among the tokens (hypotheses, L), but does not count.
-        return limits.repeat_interleave(hypotheses) < tokens.shape[1]
-
-    return stop

@@ -210,6 +210,8 @@ class Search:
     cost: Cost = Cost()
     loss: Loss = Loss()
     length_limit: LengthLimit = LengthLimit()
+    max_branch_tokens: Count | None = None
+    """Most tokens of roll-outs in memory at once, their number times the longest's; none: as many as fit."""
 
     @model_validator(mode="after")
     def _compatible(self) -> Search:

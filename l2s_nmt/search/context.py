@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ class Context:
     """(B,) most tokens of a translation, EOS included."""
     level: float = 0.0
     """Running mean of the losses observed so far; what is predicted before anything is known about a sentence."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """Sums that stages leave for the log."""
 
     def uniform(self, purpose: str, count: int) -> Tensor:
         """(B, count) uniform numbers in [0, 1) for a purpose of at most eight letters."""
@@ -69,6 +72,7 @@ class Context:
             self.draws,
             self.limits[sentence],
             self.level,
+            self.notes,
         )
 
 

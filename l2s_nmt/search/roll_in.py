@@ -108,7 +108,7 @@ class StateMixture:
         self.written = context.limits.new_full((len(context.limits), width), context.policy.pad)
 
     def __call__(self, scores: Tensor, step: int, rows: Tensor) -> Tensor:
-        """Next tokens (R,); see `l2s_nmt.model.Choose`."""
+        """Next tokens (R,); see `l2s_nmt.decoding.Choose`."""
         tokens = self.learned(scores, step, rows)
         chosen = self.by_reference[rows, step].nonzero()[:, 0]
         if len(chosen):

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from l2s_nmt.model import Choose, best_tokens
+from l2s_nmt.decoding import Choose, best_tokens
 from l2s_nmt.search.context import Context
 
 

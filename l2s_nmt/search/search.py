@@ -10,7 +10,7 @@ Everything here runs without gradient; the update that follows looks only at the
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -44,6 +44,8 @@ class Experience:
     """(O,) the losses observed, under bandit feedback."""
     seconds: dict[str, float]
     """Time in "roll_in" and "roll_out", deciding and scoring included."""
+    notes: dict[str, float] = field(default_factory=dict)
+    """Sums that the stages left for the log."""
 
     def to(self, device: torch.device) -> Experience:
         """The same on another device."""
@@ -98,6 +100,7 @@ class Search:
             outcome.roll_outs,
             outcome.observed,
             seconds,
+            dict(context.notes),
         )
 
     def _context(self, policy: Policy, batch: Batch, draws: Draws, level: float) -> tuple[Context, Tensor]:

@@ -200,7 +200,7 @@ class Trainer:
             draws = Draws(self.seed, self.progress.update)
             experience = self.search(self.policy, batch, draws, self.progress.level)
         self.sums.add({f"seconds_{name}": value for name, value in experience.seconds.items()})
-        self.sums.add({"roll_outs": float(experience.roll_outs)})
+        self.sums.add({"roll_outs": float(experience.roll_outs), **experience.notes})
         return experience
 
     def _replay(

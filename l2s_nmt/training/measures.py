@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.model import best_tokens
+from l2s_nmt.decoding import best_tokens
 from l2s_nmt.search.search import Experience
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
 
@@ -129,6 +129,8 @@ def summarise(sums: dict[str, float]) -> dict[str, Any]:
         "by_reference": ratio("roll_in_by_reference", "roll_in_tokens"),
         "length_ratio": ratio("roll_in_tokens", "roll_in_target_tokens"),
         "finished": ratio("roll_in_finished", "searched_sentences"),
+        "oracle_gap": ratio("oracle_gap", "oracle_asked"),
+        "oracle_proven": ratio("oracle_proven", "oracle_asked"),
         "roll_outs_per_second": ratio("roll_outs", "seconds_roll_out"),
         "seconds_roll_in": sums.get("seconds_roll_in"),
         "seconds_roll_out": sums.get("seconds_roll_out"),

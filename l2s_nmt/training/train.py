@@ -55,7 +55,7 @@ def train(recipe: Recipe, output: str | Path) -> Run:
         keep_freed_memory()
     seed_everything(recipe.seed, accelerator.process_index)
     _start_trackers(accelerator, recipe)
-    policy = Policy(model.to(accelerator.device))
+    policy = Policy(model.to(accelerator.device), recipe.search.max_branch_tokens)
     limit = build.build_limit(recipe.search, policy)
     trainer = Trainer(
         accelerator=accelerator,

@@ -162,8 +162,9 @@ class Workbench:
 
     def policy(self) -> Policy:
         """A policy of its own with the starting weights."""
-        model = prepare.find_model(self.recipe(), self.tokenizer)
-        return Policy(model.to(self.accelerator.device))
+        recipe = self.recipe()
+        model = prepare.find_model(recipe, self.tokenizer)
+        return Policy(model.to(self.accelerator.device), recipe.search.max_branch_tokens)
 
     def search(self, recipe: Recipe, policy: Policy) -> Search | None:
         """The recipe's search; None for teacher forcing."""

@@ -102,7 +102,10 @@ class BleuOracle:
         bounds = torch.tensor([1 - one.bound for one in found], dtype=losses.dtype, device=losses.device)
         # The search is in double precision: the bound of what is proven is off by rounding.
         bounds = torch.where(proven, losses, torch.minimum(bounds, losses))
-        return BleuCompletions(tokens, whole, losses, bounds, proven)
+        completions = BleuCompletions(tokens, whole, losses, bounds, proven)
+        context.notes.update(oracle_asked=len(losses), oracle_gap=completions.mean_gap * len(losses))
+        context.notes.update(oracle_proven=completions.share_proven * len(losses))
+        return completions
 
 
 class _Searches:

@@ -137,7 +137,7 @@ class _Search:
         most = torch.tensor(limits, device=sentence.device)
         written, counts = policy.continue_branches(trunk, rows, lengths, action, most, choose)
         ends = zip(written.tolist(), counts.tolist(), choose.listed, strict=True)
-        return [(row[:count], listed) for row, count, listed in ends]
+        return [(row[:count], list(listed.values())[:count]) for row, count, listed in ends]
 
     def _losses(self, owners: list[int], sentences: Sentences) -> list[float]:
         keys = [(owner, tuple(tokens)) for owner, tokens in zip(owners, sentences, strict=True)]
@@ -159,11 +159,11 @@ class _Greedy:
         self._context = context
         self._sentence = sentence
         self._k = k
-        self.listed: list[list[Listed]] = [[] for _ in range(len(sentence))]
-        """Of each row, at each of its positions."""
+        self.listed: list[dict[int, Listed]] = [{} for _ in range(len(sentence))]
+        """Of each row, by its positions, which come in order."""
 
     def __call__(self, scores: Tensor, step: int, rows: Tensor) -> Tensor:
-        """Next tokens (R,); see `l2s_nmt.model.Choose`."""
+        """Next tokens (R,); see `l2s_nmt.decoding.Choose`."""
         return self.at(scores, torch.full_like(rows, step), rows)
 
     def at(self, scores: Tensor, position: Tensor, rows: Tensor) -> Tensor:
@@ -178,11 +178,10 @@ class _Greedy:
         actions = actions.gather(1, order)
         # What cannot be said, such as padding, is among the most probable tokens of a small vocabulary.
         counts = (logits > -torch.inf).sum(1)
-        found = zip(
-            rows.tolist(), actions.tolist(), logits.softmax(-1).tolist(), counts.tolist(), strict=True
-        )
-        for row, tokens, prior, count in found:
-            self.listed[row].append(Listed(tokens[:count], prior[:count]))
+        columns = rows, position, actions, logits.softmax(-1), counts
+        found = zip(*(column.tolist() for column in columns), strict=True)
+        for row, place, tokens, prior, count in found:
+            self.listed[row][place] = Listed(tokens[:count], prior[:count])
         return actions[:, 0]
 
     def _golden(self, position: Tensor, sentence: Tensor) -> Tensor:

@@ -11,13 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.costs.bleu import SentenceBleu, Smoothing, bleu_cost
 from l2s_nmt.search.costs.cost import OnTokens
+from l2s_nmt.search.decisions.states import StateChoice
+from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.reference import bleu as module
 from l2s_nmt.search.reference.bleu import BleuCompletions, BleuOracle
 from l2s_nmt.search.reference.bleu_bound import bleu, bleu_bound
 from l2s_nmt.search.reference.bleu_search import Found, Target, search
 from l2s_nmt.search.reference.suffix import Suffix
+from l2s_nmt.search.roll_in import RollIn
+from l2s_nmt.search.roll_out.reference_costs import ReferenceActions
+from l2s_nmt.search.sampling import Decoding
+from l2s_nmt.search.search import Search
+from tests.tiny import random_batch, shared_policy
 from tests.unit.search.test_copy import (
     ABSENT,
     EOS,
@@ -226,3 +234,18 @@ def test_no_states_give_no_costs() -> None:
     assert costs.costs.shape == (0, 2)
     whole = BleuOracle("exp", 5).complete(context, tokens[:0], none, none)
     assert (len(whole.losses), whole.mean_gap, whole.share_proven) == (0, 0, 1)
+
+
+def test_the_search_reports_the_gap() -> None:
+    policy, batch = shared_policy(), random_batch(shared_policy(), 6, seed=3)
+    states = StateChoice("all", 1)
+    for budget, proven in ((0, False), (ENOUGH, True)):
+        oracle = BleuOracle("add_k", budget)
+        cost = OnTokens(SentenceBleu("add_k"))
+        limit = LengthLimit(0.5, 3)
+        search = Search(RollIn("learned", Decoding()), ReferenceActions(states, oracle), cost, limit)
+        experience = search(policy, batch, Draws(1, 0))
+        notes = experience.notes
+        assert notes["oracle_asked"] == len(experience.decisions)
+        assert (notes["oracle_proven"] == notes["oracle_asked"]) == proven
+        assert (notes["oracle_gap"] == 0) == proven

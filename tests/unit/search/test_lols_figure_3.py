@@ -26,7 +26,8 @@ from torch import Tensor
 
 from l2s_nmt.data.batches import Batch, collate
 from l2s_nmt.decoder_state import Memory
-from l2s_nmt.model import Choose, Policy
+from l2s_nmt.decoding import Choose
+from l2s_nmt.model import Policy
 from l2s_nmt.search.context import Context, LengthLimit
 from l2s_nmt.search.decisions.candidates import CandidateChoice
 from l2s_nmt.search.decisions.states import StateChoice
