@@ -92,7 +92,7 @@ def train(
         counts = check(resolved, _note)
         typer.echo(dump_recipe(resolved), nl=False)
         typer.echo(
-            f"# {counts['parameters']:,} parameters, {counts['sentences']:,} sentence pairs, "
+            f"# {counts['parameters']:,} parameters, {counts['sentences']:,} training sentences, "
             f"{counts['batches']:,} updates an epoch"
         )
         return

@@ -29,7 +29,9 @@ def loss_in_parts(
         sizes: of the parts; N in all.
         losses: one for each part.
     """
-    total: Tensor = _LossInParts.apply(hidden, weight, bias, sizes, losses)  # type: ignore[no-untyped-call]
+    learns = torch.is_grad_enabled()
+    wanted = learns and hidden.requires_grad, learns and weight.requires_grad
+    total: Tensor = _LossInParts.apply(hidden, weight, bias, sizes, losses, wanted)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -42,10 +44,11 @@ class _LossInParts(torch.autograd.Function):
         bias: Tensor | None,
         sizes: Sequence[int],
         losses: Sequence[Loss],
+        wanted: tuple[bool, bool],
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
-        by_hidden = torch.zeros_like(hidden) if any(ctx.needs_input_grad) else None
-        by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        by_hidden = torch.zeros_like(hidden) if any(wanted) else None
+        by_weight = torch.zeros_like(weight) if wanted[1] else None
         start = 0
         for size, loss in zip(sizes, losses, strict=True):
             part = slice(start, start + size)
@@ -67,7 +70,13 @@ class _LossInParts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *factors: Tensor) -> tuple[Tensor | None, ...]:
         (factor,) = factors
-        return *(None if g is None else g * factor.to(g.dtype) for g in ctx.saved_tensors), None, None, None
+        return (
+            *(None if g is None else g * factor.to(g.dtype) for g in ctx.saved_tensors),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -98,7 +98,11 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     path = Path(recipes[0]) if recipes else RECIPE
     settings = read_settings(path, overrides, plan, data=options.data, run=options.from_run)
     bench = Workbench.open(warm_up(settings, plan.warm_up, folder / "start"), folder / "bench")
-    search = None if recipes or any(item.startswith("search.") for item in overrides) else LEARNED_STEP
+    search = (
+        None
+        if recipes or any(item.startswith(("search.", "search=")) for item in overrides)
+        else LEARNED_STEP
+    )
     trainer = bench.trainer(bench.recipe(search))
     trainer.turn(bench.chosen(0, 2))
     sections = Sections()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 import torch
@@ -43,7 +43,7 @@ class Context:
     """(B,) most tokens of a translation, EOS included."""
     level: float = 0.0
     """Running mean of the losses observed so far; what is predicted before anything is known about a sentence."""
-    notes: Counter[str] = field(default_factory=Counter)
+    notes: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Sums that stages leave for the log."""
 
     def uniform(self, purpose: str, count: int) -> Tensor:

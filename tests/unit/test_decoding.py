@@ -25,7 +25,7 @@ def trunk_of(policy: Policy, batch: Batch) -> DecoderState:
     return policy.prefill(memory, batch.target, torch.tensor([0]))[1]
 
 
-def every_branch(batch: Batch) -> tuple[Tensor, ...]:
+def every_branch(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Four actions at every second position, not in the order of positions."""
     branches = [
         (row, position, action, 4 + (row + action) % 6)
@@ -33,7 +33,8 @@ def every_branch(batch: Batch) -> tuple[Tensor, ...]:
         for position in reversed(range(0, length, 2))
         for action in (3, 5, 8, 9)
     ]
-    return torch.tensor(branches).unbind(1)
+    sentence, position, action, limits = torch.tensor(branches).unbind(1)
+    return sentence, position, action, limits
 
 
 def finished(policy: Policy) -> Finished:
@@ -112,7 +113,7 @@ def test_not_even_one_fits() -> None:
     def finish(rows: Tensor) -> None:
         raise torch.OutOfMemoryError("no")
 
-    with pytest.warns(UserWarning, match="going on with 1"), pytest.raises(torch.OutOfMemoryError):
+    with pytest.warns(UserWarning, match="going on with [12]"), pytest.raises(torch.OutOfMemoryError):
         list(in_parts(torch.arange(4), 4, finish))
 
 

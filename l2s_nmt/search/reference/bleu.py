@@ -103,8 +103,9 @@ class BleuOracle:
         # The search is in double precision: the bound of what is proven is off by rounding.
         bounds = torch.where(proven, losses, torch.minimum(bounds, losses))
         completions = BleuCompletions(tokens, whole, losses, bounds, proven)
-        context.notes.update(oracle_asked=len(losses), oracle_gap=completions.mean_gap * len(losses))
-        context.notes.update(oracle_proven=completions.share_proven * len(losses))
+        context.notes["oracle_asked"] += len(losses)
+        context.notes["oracle_gap"] += completions.mean_gap * len(losses)
+        context.notes["oracle_proven"] += completions.share_proven * len(losses)
         return completions
 
 
