@@ -93,9 +93,47 @@ class DecoderState:
         mask = self.mask[:count]
         self.mask = mask.index_copy(0, holes, self.mask[movers])
 
+    def all_rows(self, width: int) -> DecoderState:
+        """A state of these rows, to be filled in by ``note``, with room for so many inputs."""
+        state = DecoderState(Memory(self._hidden, self.mask))
+        target, source = _caches(state)
+        target.layers = [layer.blank(width) for layer in _caches(self)[0].layers]
+        source.layers = [layer.copy() for layer in _caches(self)[1].layers]
+        state.cache.is_updated = dict(self.cache.is_updated)
+        return state
+
+    def note(self, step: int, rows: Tensor, state: DecoderState) -> None:
+        """Take over the newest input, number ``step``, of a state whose rows are these (R,)."""
+        for layer, its in zip(_caches(self)[0].layers, _caches(state)[0].layers, strict=True):
+            layer.keys[rows, :, step] = its.keys[:, :, -1]
+            layer.values[rows, :, step] = its.values[:, :, -1]
+
     def _layers(self) -> Iterator[Any]:
         for cache in _caches(self):
             yield from cache.layers
+
+
+class Trunk:
+    """What a decoding of B sentences leaves behind for branches to start from.
+
+    Args:
+        width: most tokens of a sentence.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.state: DecoderState | None = None
+        """After the last token of each."""
+        self.hidden = torch.empty(0)
+        """(B, T, D) what the output layer was given at each position."""
+
+    def note(self, step: int, rows: Tensor, state: DecoderState, hidden: Tensor) -> None:
+        """Keep step ``step`` of the rows (R,) of a state, with what the output layer is given, (R, D)."""
+        if self.state is None:
+            self.state = state.all_rows(self.width)
+            self.hidden = hidden.new_zeros(len(hidden), self.width, hidden.shape[1])
+        self.state.note(step, rows, state)
+        self.hidden[rows, step] = hidden
 
 
 def _caches(state: DecoderState) -> tuple[Any, Any]:
@@ -131,6 +169,19 @@ class _Rows(DynamicLayer):  # type: ignore[misc]
         layer = _Rows()
         layer._show(self.keys[:0, :, :0], self.values[:0, :, :0])
         layer._room, layer._block = room, block
+        return layer
+
+    def blank(self, width: int) -> _Rows:
+        """A layer of as many rows, each of so many tokens that nobody has written yet."""
+        rows, heads, _, size = self.keys.shape
+        layer = _Rows()
+        layer._show(*(states.new_zeros(rows, heads, width, size) for states in (self.keys, self.values)))
+        return layer
+
+    def copy(self) -> _Rows:
+        """The same, apart."""
+        layer = _Rows()
+        layer._show(self.keys.clone(), self.values.clone())
         return layer
 
     def append(self, keys: Tensor, values: Tensor, rows: Tensor) -> None:

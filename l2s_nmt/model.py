@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import EncoderDecoderCache, GenerationConfig, PreTrainedModel, StoppingCriteriaList
 from transformers.modeling_outputs import BaseModelOutput
 
-from l2s_nmt.decoder_state import DecoderState, Memory
+from l2s_nmt.decoder_state import DecoderState, Memory, Trunk
 from l2s_nmt.decoding import Choose, Sheet, best_tokens, branches_at_once, in_parts, stop_at
 from l2s_nmt.output_layer import loss_in_parts
 from l2s_nmt.packing import groups_by_length
@@ -192,13 +192,16 @@ class Policy(nn.Module):
         return torch.cat([start, tokens[:, :-1]], dim=1)
 
     @torch.no_grad()
-    def roll(self, memory: Memory, limits: Tensor, choose: Choose) -> tuple[Tensor, Tensor]:
+    def roll(
+        self, memory: Memory, limits: Tensor, choose: Choose, trunk: Trunk | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Write sentences from their first token on, each until EOS or its limit.
 
         Args:
             memory: of B sentences.
             limits: (B,) most tokens of each, EOS included.
             choose: the policy that picks each next token.
+            trunk: keeps what branches need to start from the sentences.
 
         Returns:
             tokens (B, T), padded, and lengths (B,), EOS included.
@@ -208,7 +211,10 @@ class Policy(nn.Module):
         sheet.begin(torch.arange(len(limits), device=limits.device))
         last = limits.new_full((len(limits),), self.start)
         for step in range(sheet.width):
-            last = sheet.write(step, choose(self.advance(state, last), step, sheet.rows), state)
+            hidden = self._step(state, last)
+            if trunk is not None:
+                trunk.note(step, sheet.rows, state, hidden)
+            last = sheet.write(step, choose(self.next_scores(hidden), step, sheet.rows), state)
             if not len(sheet.rows):
                 break
         return sheet.written()
@@ -229,8 +235,15 @@ class Policy(nn.Module):
     @torch.no_grad()
     def advance(self, state: DecoderState, tokens: Tensor) -> Tensor:
         """Feed one token a row, (R,), and return the scores (R, V) of the next; the state moves on."""
-        hidden = self._hidden(Memory(state.hidden, state.mask), tokens[:, None], state.cache)
-        return self.mask_scores(self._scores(hidden[:, -1]))
+        return self.next_scores(self._step(state, tokens))
+
+    def _step(self, state: DecoderState, tokens: Tensor) -> Tensor:
+        return self._hidden(Memory(state.hidden, state.mask), tokens[:, None], state.cache)[:, -1]
+
+    @torch.no_grad()
+    def next_scores(self, hidden: Tensor) -> Tensor:
+        """(R, V) scores of the next token from what the output layer is given, (R, D)."""
+        return self.mask_scores(self._scores(hidden))
 
     @torch.no_grad()
     def beam_search(self, memory: Memory, limits: Tensor, beam: int) -> tuple[Tensor, Tensor]:

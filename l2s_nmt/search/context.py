@@ -12,6 +12,7 @@ from l2s_nmt.data.batches import Batch
 from l2s_nmt.decoder_state import DecoderState, Memory
 from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.types import Trajectories
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,15 @@ class Context:
             (N, V) scores of the next token, and the decoder state of the trajectories, from which to branch.
         """
         return self.policy.prefill(self.memory, tokens, sentence * tokens.shape[1] + position)
+
+    def score_roll_in(
+        self, trajectories: Trajectories, sentence: Tensor, position: Tensor
+    ) -> tuple[Tensor, DecoderState]:
+        """As ``score``, at states of what the roll-in wrote, which need not be read again where it kept what it saw."""
+        trunk = trajectories.trunk
+        if trunk is None or trunk.state is None:
+            return self.score(trajectories.tokens, sentence, position)
+        return self.policy.next_scores(trunk.hidden[sentence, position]), trunk.state
 
     def select(self, sentence: Tensor) -> Context:
         """The context of the given rows (M,) of the batch, repeated where a row is."""

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from l2s_nmt.decoder_state import Trunk
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.reference.protocol import Reference
 from l2s_nmt.search.sampling import Decoding
@@ -32,6 +33,7 @@ class RollIn:
         reference: the reference policy; None stands for the target itself.
         p_reference: probability of the reference in a mixture, by update.
         mix_unit: draw the policy for each ``state`` or once for the ``sentence``.
+        keeps_trunk: keep what the decoding saw, for roll-outs that start from it.
     """
 
     policy: RollInPolicy
@@ -39,6 +41,7 @@ class RollIn:
     reference: Reference | None = None
     p_reference: Schedule = HALF
     mix_unit: Literal["state", "sentence"] = "state"
+    keeps_trunk: bool = False
 
     def __call__(self, context: Context) -> Trajectories:
         """Roll in; the draws of a sentence depend on nothing but the sentence."""
@@ -63,11 +66,19 @@ class RollIn:
 
     def _learned(self, context: Context) -> Trajectories:
         policy = context.policy
+        trunk = None
         if self.decoding.name == "beam":
             tokens, lengths = policy.beam_search(context.memory, context.limits, self.decoding.beam)
         else:
-            tokens, lengths = policy.roll(context.memory, context.limits, self.decoding.chooser(context))
-        return _trajectories(tokens, lengths, policy.eos, torch.zeros_like(tokens, dtype=torch.bool))
+            trunk = self._trunk(context)
+            tokens, lengths = policy.roll(
+                context.memory, context.limits, self.decoding.chooser(context), trunk
+            )
+        by_reference = torch.zeros_like(tokens, dtype=torch.bool)
+        return _trajectories(tokens, lengths, policy.eos, by_reference, trunk)
+
+    def _trunk(self, context: Context) -> Trunk | None:
+        return Trunk(int(context.limits.max())) if self.keeps_trunk else None
 
     def _by_sentence(self, context: Context) -> Trajectories:
         chosen = context.uniform("mix_in", 1)[:, 0] < self.p_reference(context.draws.update)
@@ -88,9 +99,10 @@ class RollIn:
 
     def _by_state(self, context: Context) -> Trajectories:
         mixture = StateMixture(self, context)
-        tokens, lengths = context.policy.roll(context.memory, context.limits, mixture)
+        trunk = self._trunk(context)
+        tokens, lengths = context.policy.roll(context.memory, context.limits, mixture, trunk)
         by_reference = mixture.by_reference[:, : tokens.shape[1]]
-        return _trajectories(tokens, lengths, context.policy.eos, by_reference)
+        return _trajectories(tokens, lengths, context.policy.eos, by_reference, trunk)
 
 
 class StateMixture:
@@ -121,9 +133,11 @@ class StateMixture:
         return tokens
 
 
-def _trajectories(tokens: Tensor, lengths: Tensor, eos: int, by_reference: Tensor) -> Trajectories:
+def _trajectories(
+    tokens: Tensor, lengths: Tensor, eos: int, by_reference: Tensor, trunk: Trunk | None
+) -> Trajectories:
     last = tokens.gather(1, (lengths - 1)[:, None]).squeeze(1)
-    return Trajectories(tokens, lengths, last == eos, by_reference)
+    return Trajectories(tokens, lengths, last == eos, by_reference, trunk)
 
 
 def _widen(values: Tensor, width: int, filler: int | bool) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ class Search:
         outcome = self.roll_out(context, trajectories)
         seconds = {"roll_in": rolled_in - started, "roll_out": time.monotonic() - rolled_in}
         return Experience(
-            trajectories,
+            replace(trajectories, trunk=None),  # which would keep much memory busy
             owner,
             outcome.decisions,
             outcome.costs,
@@ -121,5 +121,5 @@ class Search:
 
 
 def _moved(values: Flat, device: torch.device) -> Flat:
-    moved = {name: v.to(device) for name, v in vars(values).items() if isinstance(v, Tensor)}
+    moved: dict[str, Any] = {n: v.to(device) for n, v in vars(values).items() if isinstance(v, Tensor)}
     return replace(values, **moved)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from l2s_nmt.decoder_state import Trunk
+
 
 @dataclass(frozen=True)
 class Trajectories:
@@ -23,6 +25,8 @@ class Trajectories:
     """(B,) bool: ended by EOS, not by the length cap."""
     by_reference: Tensor
     """(B, T) bool: which tokens the reference chose; the policy chose the others."""
+    trunk: Trunk | None = None
+    """What the policy's decoding left behind, to branch from; None: not kept, or not written by a decoding."""
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,8 @@ def _roll_in(settings: SearchSettings, reference: Reference | None) -> RollIn:
         else reference,
         p_reference=_schedule(roll_in.p_reference),
         mix_unit=roll_in.mix_unit,
+        keeps_trunk=settings.roll_out.policy not in ("none", "trajectory")
+        and settings.decisions.candidates != "full",
     )
 
 

@@ -123,13 +123,13 @@ def test_sentences_may_leave_late(family: str, monkeypatch: pytest.MonkeyPatch) 
     memory, limits = policy.encode(batch.source, batch.source_mask), torch.arange(9) % 5 + 4
     rolled, expected = policy.roll(memory, limits, greedy), finished(policy)
     sizes: list[int] = []
-    advance = policy.advance
+    next_scores = policy.next_scores
 
-    def counted(state: DecoderState, tokens: Tensor) -> Tensor:
-        sizes.append(len(tokens))
-        return advance(state, tokens)
+    def counted(hidden: Tensor) -> Tensor:
+        sizes.append(len(hidden))
+        return next_scores(hidden)
 
-    monkeypatch.setattr(policy, "advance", counted)
+    monkeypatch.setattr(policy, "next_scores", counted)
     monkeypatch.setattr(decoding, "settle_every", lambda device: 3)
     assert same(policy.roll(memory, limits, greedy), rolled)
     assert any(one == other for one, other in pairwise(sizes))

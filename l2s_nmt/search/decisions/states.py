@@ -54,7 +54,7 @@ class StateChoice:
     def _certainty(self, context: Context, trajectories: Trajectories, inside: Tensor) -> Tensor:
         """(B, T) how sure the policy is at each state."""
         sentence, position = inside.nonzero(as_tuple=True)
-        scores, _ = context.score(trajectories.tokens, sentence, position)
+        scores, _ = context.score_roll_in(trajectories, sentence, position)
         log_probs = scores.float().log_softmax(-1)
         if self.name == "low_margin":
             best = log_probs.topk(2, dim=-1).values.exp()

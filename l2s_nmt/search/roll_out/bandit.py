@@ -89,7 +89,7 @@ class Bandit:
     def __call__(self, context: Context, trajectories: Trajectories) -> Outcome:
         """Deviate once in each sentence."""
         sentence, position = self.states(context, trajectories)
-        scores, trunk = context.score(trajectories.tokens, sentence, position)
+        scores, trunk = context.score_roll_in(trajectories, sentence, position)
         decisions = self.candidates(context, trajectories, sentence, position, scores)
         listed = scores.gather(1, decisions.actions)
         votes = (

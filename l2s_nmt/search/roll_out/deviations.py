@@ -48,5 +48,5 @@ def decide(
 ) -> tuple[Decisions, DecoderState]:
     """The decisions, and the decoder state of the trajectories from which to branch."""
     sentence, position = states(context, trajectories)
-    scores, trunk = context.score(trajectories.tokens, sentence, position)
+    scores, trunk = context.score_roll_in(trajectories, sentence, position)
     return candidates(context, trajectories, sentence, position, scores), trunk

@@ -72,7 +72,7 @@ class ReferenceActions:
     ) -> Tensor:
         """(N,) the hope actions."""
         decisions, costs = self.reference.costs(context, trajectories.tokens, sentence, position)
-        scores, _ = context.score(trajectories.tokens, sentence, position)
+        scores, _ = context.score_roll_in(trajectories, sentence, position)
         log_probs = scores.float().log_softmax(-1)
         unlisted = costs.other if costs.other is not None else torch.full_like(costs.costs[:, 0], torch.inf)
         value = self.coaching * log_probs - unlisted[:, None]

@@ -100,7 +100,9 @@ class Table:
         return Memory(source[:, :, None].float(), mask)
 
     @torch.no_grad()
-    def roll(self, memory: Memory, limits: Tensor, choose: Choose) -> tuple[Tensor, Tensor]:
+    def roll(
+        self, memory: Memory, limits: Tensor, choose: Choose, trunk: None = None
+    ) -> tuple[Tensor, Tensor]:
         rows = [self._go_on([], int(limit), choose, n) for n, limit in enumerate(limits)]
         return _padded(rows)
 

@@ -195,7 +195,7 @@ def test_the_roll_out_gets_the_trajectories_and_the_level() -> None:
     batch = random_batch(shared_policy(), 3)
     _, experience = found(search_with(SAMPLED, watching), batch, level=0.7)
     context, trajectories = seen[0]
-    assert trajectories is experience.trajectories
+    assert trajectories.tokens is experience.trajectories.tokens
     assert (context.level, context.draws, context.batch) == (0.7, DRAWS, batch)
 
 
