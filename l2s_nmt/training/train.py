@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,20 @@ def train(recipe: Recipe, output: str | Path) -> Run:
         display=display,
     )
     progress = trainer.run()
-    accelerator.end_training()
+    _end(accelerator)
     display.say(_closing(progress, folder))
     return run
+
+
+def _end(accelerator: Accelerator) -> None:
+    """Take the process group down, when its thread has nothing left to do.
+
+    After the last reduction that thread lets go of a tensor, for which it needs the interpreter. To take the group down
+    is to wait for the thread while holding the interpreter: now and then a process would hang for ever at its end.
+    """
+    if accelerator.num_processes > 1:
+        time.sleep(0.5)
+    accelerator.end_training()
 
 
 def _start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
