@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from l2s_nmt.errors import TrainingFailed
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old one or the new one, never half of it."""
@@ -43,6 +47,39 @@ def whole_folder(path: Path) -> Iterator[Path]:
         replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Within this context a full disk and the like end training with a message.
+
+    Args:
+        place: what is written.
+
+    Raises:
+        TrainingFailed: it cannot be.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = _of_the_system(error)
+        if reason is None:
+            raise
+        raise TrainingFailed(
+            f"{place}: cannot be written ({reason}). What was saved before is intact: make room, and give the same "
+            "command again to go on"
+        ) from error
+
+
+def _of_the_system(error: BaseException | None) -> str | None:
+    """What the system had against it, if it was the system."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.strerror or str(error)
+        if isinstance(error, SafetensorError) and "I/O error" in str(error):
+            return str(error).rpartition("I/O error: ")[2]
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def replace_folder(new: Path, path: Path) -> None:

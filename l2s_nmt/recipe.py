@@ -165,6 +165,8 @@ class Training:
     """Time in the loop, validation included; over all sittings of an interrupted run."""
     max_roll_outs: Count | None = None
     """Branches finished by a roll-out policy."""
+    max_skipped: Count = 20
+    """Updates skipped in a row for a cost, loss or gradient that is not finite, after which training stops."""
     validate_every: Count = 500
     """Updates between two validations."""
     checkpoint_every: Count = 500

@@ -9,7 +9,8 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,34 @@ def process(*arguments: str | Path, launcher: Sequence[str] = (), stdin: bytes =
         os.killpg(started.pid, signal.SIGKILL)  # with the processes that a launcher started
         raise
     return Outcome(started.returncode, out.decode(), err.decode())
+
+
+def forked(action: Callable[[], object], log: Path, prepare: Callable[[], object] = lambda: None) -> int:
+    """Start an action in a copy of this process, which has all libraries loaded; its output goes to a file.
+
+    Args:
+        action: what it does.
+        log: the file.
+        prepare: done before.
+
+    Returns:
+        The process id; the status is 0 unless the action raises.
+    """
+    child = os.fork()
+    if child:
+        return child
+    status = 70
+    try:
+        with log.open("ab", buffering=0) as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        prepare()
+        action()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def translate_word(word: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from l2s_nmt.model import Policy
 from l2s_nmt.recipe import Recipe
@@ -95,6 +97,7 @@ def build_limits(recipe: Recipe) -> Limits:
         checkpoint_every=training.checkpoint_every,
         log_every=training.log_every,
         max_roll_outs=training.max_roll_outs,
+        max_skipped=training.max_skipped,
     )
 
 
@@ -106,4 +109,7 @@ def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
         log_with=list(training.trackers) or None,
         project_dir=folder,
         cpu=not torch.cuda.is_available(),
+        # Long enough for the first preparation of a large corpus, for which the others wait; a process that is gone
+        # is noticed by the lifeline.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],
     )

@@ -1,16 +1,21 @@
 """Checkpoints: a folder that holds everything a continued run needs, whole or not there.
 
-checkpoints/update-000500/model.safetensors      weights
-                          average.safetensors    their average, where one is kept
-                          optimizer.pt           optimiser and gradient scaler (tensors and plain values only)
-                          random-RANK.pt         of each process: random state, sums for the next log line
-                          state.json             position in the data, limits, best score, size of metrics.jsonl
+checkpoints/update-00000500/model.safetensors      weights
+                            average.safetensors    their average, where one is kept
+                            optimizer.pt           optimiser and gradient scaler (tensors and plain values only)
+                            sums.pt                of each process: sums for the next line of metrics.jsonl
+                            state.json             position in the data, limits, best score, size of metrics.jsonl
+                            checksums.json         of all of these
+
+There is no random state to keep: every draw follows from the seed, the update, and the sentence or the process.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,9 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.files import whole_folder, write_json
 from l2s_nmt.training.averaging import Averager
 
+Sums = dict[str, "torch.Tensor | float"]
+
+CHECKSUMS = "checksums.json"
 KEPT = 2
 OBSERVATION_RATE = 0.01
 """Weight of the newest update in the running mean of the losses, once there were many."""
@@ -47,7 +55,8 @@ class Progress:
     failures: int = 0
     """Validations in a row without a better BLEU."""
     skipped: int = 0
-    """Updates skipped for a loss or gradient that was not finite."""
+    """Updates skipped for a cost, loss or gradient that was not finite."""
+    skipped_in_a_row: int = 0
     level: float = 0.0
     """Running mean of the losses observed under bandit feedback."""
     observations: int = 0
@@ -67,17 +76,30 @@ def save_checkpoint(
     model: torch.nn.Module,
     averager: Averager,
     optimizer_state: dict[str, Any],
-    random_states: list[dict[str, Any]],
+    sums: list[Sums],
 ) -> Path:
-    """Write a checkpoint and remove all but the newest two."""
+    """Write a checkpoint and remove all but the newest two.
+
+    Args:
+        folder: of all checkpoints.
+        progress: where the run stands.
+        metrics_bytes: size of metrics.jsonl.
+        model: its weights are saved.
+        averager: of the weights.
+        optimizer_state: of the optimiser and the scaler.
+        sums: of each process, for the next line of metrics.jsonl.
+    """
     target = folder / f"update-{progress.update:08d}"
     with whole_folder(target) as temporary:
         save_model(model, str(temporary / "model.safetensors"))
         save_file({k: v.contiguous() for k, v in averager.state().items()}, temporary / "average.safetensors")
-        torch.save(optimizer_state, temporary / "optimizer.pt")
-        for rank, state in enumerate(random_states):
-            torch.save(state, temporary / f"random-{rank}.pt")
+        for name, value in (("optimizer.pt", optimizer_state), ("sums.pt", sums)):
+            with (temporary / name).open("wb") as file:  # which says what went wrong; by path, torch does not
+                torch.save(value, file)
         write_json(temporary / "state.json", {"progress": asdict(progress), "metrics_bytes": metrics_bytes})
+        write_json(
+            temporary / CHECKSUMS, {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
+        )
     for old in list_checkpoints(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -88,52 +110,91 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("update-*")) if folder.exists() else []
 
 
+def newest_whole(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint that is as it was written; None where there never was one.
+
+    Damaged ones are put aside, as ``damaged-update-N``.
+
+    Args:
+        folder: of all checkpoints.
+        say: is told of each that is damaged.
+
+    Raises:
+        UserError: all are damaged.
+    """
+    for checkpoint in reversed(list_checkpoints(folder)):
+        damage = what_is_damaged(checkpoint)
+        if damage is None:
+            return checkpoint
+        put_aside = checkpoint.with_name(f"damaged-{checkpoint.name}")
+        shutil.rmtree(put_aside, ignore_errors=True)
+        checkpoint.rename(put_aside)
+        say(f"{checkpoint}: damaged ({damage}); now {put_aside.name}, and the one before it is used")
+    if any(folder.glob("damaged-*")):
+        raise UserError(
+            f"{folder}: every checkpoint is damaged; bring one back from a copy, or remove the folder and "
+            f"{folder.with_name('metrics.jsonl')} to begin again"
+        )
+    return None
+
+
+def what_is_damaged(checkpoint: Path) -> str | None:
+    """What of a checkpoint is not as it was written; None if all is."""
+    try:
+        expected = json.loads((checkpoint / CHECKSUMS).read_text(encoding="utf-8"))
+        wrong = [name for name, checksum in expected.items() if _checksum(checkpoint / name) != checksum]
+    except (OSError, ValueError, AttributeError) as error:
+        return str(error)
+    return f"{', '.join(wrong)} not as written" if wrong else None
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()
+
+
+def update_of(checkpoint: Path) -> int:
+    """The update after which a checkpoint was written."""
+    return int(checkpoint.name.removeprefix("update-"))
+
+
 def read_state(checkpoint: Path) -> tuple[Progress, int]:
     """The progress and the size of metrics.jsonl at a checkpoint.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it was written by another version.
     """
     try:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         return Progress(**state["progress"]), int(state["metrics_bytes"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{checkpoint}: damaged ({error}); remove it to go on from the one before") from error
+        raise _of_another_version(checkpoint, error) from error
 
 
 def load_checkpoint(
-    checkpoint: Path, model: torch.nn.Module, averager: Averager, rank: int
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Load weights and average in place; return the optimiser's state and this process's random state.
+    checkpoint: Path, model: torch.nn.Module, averager: Averager
+) -> tuple[dict[str, Any], list[Sums]]:
+    """Load weights and average in place; return the optimiser's state and the sums of each process.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it was written by another version.
     """
     try:
         load_model(model, str(checkpoint / "model.safetensors"))
         averager.load_state(load_file(checkpoint / "average.safetensors"))
         optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location="cpu")
-        random = checkpoint / f"random-{rank}.pt"
-        return optimizer, torch.load(random, weights_only=True) if random.exists() else None
-    except Exception as error:  # whatever a reader of damaged bytes raises
-        raise UserError(f"{checkpoint}: damaged ({error}); remove it to go on from the one before") from error
+        return optimizer, torch.load(checkpoint / "sums.pt", weights_only=True)
+    except Exception as error:  # its checksums are right, so it holds something else
+        raise _of_another_version(checkpoint, error) from error
 
 
-def random_state() -> dict[str, Any]:
-    """The state of the generators that training draws from (dropout)."""
-    state: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
+def _of_another_version(checkpoint: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{checkpoint}: cannot be taken up ({error}); it was written by another version. Go on with that one, or "
+        "choose another --output"
+    )
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Put the generators back."""
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-def seed_everything(seed: int, rank: int) -> None:
-    """Seed the generators, differently on each process so that dropout differs."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, rank]).generate_state(1)[0]))
+def seed_update(seed: int, update: int, rank: int) -> None:
+    """Seed what dropout draws in one update, differently on each process; so no generator has a past to be saved."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, update, rank]).generate_state(1, np.uint64)[0] >> 1))

@@ -19,6 +19,8 @@ class Limits:
     checkpoint_every: int
     log_every: int
     max_roll_outs: int | None = None
+    max_skipped: int = 20
+    """Updates skipped in a row, after which training has failed."""
 
     def used(self, progress: Progress, batches: int) -> float:
         """The share of the nearest limit that is used up."""

@@ -14,14 +14,12 @@ for each update:
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +29,22 @@ from torch import Tensor
 
 from l2s_nmt.cpu import FastDropout
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.errors import TrainingFailed
+from l2s_nmt.files import writing
 from l2s_nmt.model import Policy, Term
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training import checkpoints
 from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
+from l2s_nmt.training.build_search import Texts
 from l2s_nmt.training.checkpoints import Progress
+from l2s_nmt.training.faults import is_finite, save_fault, spread_to_gradient
+from l2s_nmt.training.health import Health
+from l2s_nmt.training.keeper import Keeper, gather
 from l2s_nmt.training.limits import Limits
-from l2s_nmt.training.measures import Sums, score_sums, search_sums, summarise
+from l2s_nmt.training.measures import Sums, is_mean, score_sums, search_sums, summarise
+from l2s_nmt.training.metrics import Metrics
 from l2s_nmt.training.objective import Counts, Objective
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
@@ -52,6 +57,10 @@ class Validation:
 
     bleu: float
     length_ratio: float
+    empty: float
+    """Share of empty translations."""
+    endless: float
+    """Share of those that were cut before they ended."""
     sample: tuple[str, str, str]
     """Source, translation and reference of one sentence."""
 
@@ -89,6 +98,7 @@ class Trainer:
         accumulation: parts of an update on each process.
         clip_norm: largest norm of the gradient.
         display: what a person sees.
+        texts: how ids become text, for a batch that is kept for inspection.
     """
 
     def __init__(
@@ -111,6 +121,7 @@ class Trainer:
         accumulation: int,
         clip_norm: float,
         display: Display,
+        texts: Texts,
     ) -> None:
         self.accelerator = accelerator
         self.policy = policy
@@ -126,16 +137,22 @@ class Trainer:
         self.validate = validate
         self.save_weights = save_weights
         self.folder = folder
-        self.metrics = folder / "metrics.jsonl"
+        self.metrics = Metrics(folder / "metrics.jsonl")
         self.seed = seed
         self.accumulation = accumulation
         self.clip_norm = clip_norm
         self.display = display
+        self.texts = texts
         self.progress = Progress()
         self.sums = Sums()
         self.shown: dict[str, Any] = {}
         self.signals = Signals(display.say)
         self.stopping = False
+        self.unsound = False
+        self.health = Health()
+        self.keeper = Keeper(
+            accelerator, folder, policy, self.optimizer, averager, aggregate, self.metrics, display.say
+        )
         self.clock = 0.0
 
     def run(self) -> Progress:
@@ -145,7 +162,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; a checkpoint is written.
         """
         with self.signals, self.display:
-            self._resume()
+            self.progress = self.keeper.take_up(self.sums)
             self.clock = time.monotonic() - self.progress.seconds
             while not self.progress.finished:
                 self._epoch()
@@ -166,6 +183,7 @@ class Trainer:
     def _update(self, rows: Any) -> None:
         """One step of the optimiser on one batch of sentences."""
         started = time.monotonic()
+        checkpoints.seed_update(self.seed, self.progress.update, self.accelerator.process_index)
         shares = self._share(rows)
         parts = [self._load(share) for share in shares]
         experiences = [self._search(part) for part in parts]
@@ -173,16 +191,55 @@ class Trainer:
             self._replay(self.aggregate, shares, parts, experiences)
         searched = time.monotonic()
         counts = self._count(parts, experiences)
+        self.progress.update += 1
+        self.progress.sentences += len(rows)
+        fault = "a cost is not finite" if self.unsound else self._learn(parts, experiences, counts)
+        if fault is None:
+            self.progress.skipped_in_a_row = 0
+        else:
+            self._skip(fault, parts, experiences)
+        self.optimizer.zero_grad(set_to_none=True)
+        now = time.monotonic()
+        self.sums.add({"seconds": now - started, "seconds_update": now - searched})
+
+    def _learn(self, parts: list[Batch], experiences: list[Experience | None], counts: Counts) -> str | None:
+        """Gradient and step; what was not finite, if something was not."""
         self.policy.train()
         sums = Sums()
         for index, (part, experience) in enumerate(zip(parts, experiences, strict=True)):
             last = index == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 self._backward(part, experience, counts, sums)
-        self._step(sums)
-        now = time.monotonic()
-        self.progress.sentences += len(rows)
-        self.sums.add({"seconds": now - started, "seconds_update": now - searched})
+        return self._step(sums)
+
+    def _skip(self, fault: str, parts: list[Batch], experiences: list[Experience | None]) -> None:
+        """Count an update that was not made.
+
+        Raises:
+            TrainingFailed: there were too many in a row.
+        """
+        progress, most = self.progress, self.limits.max_skipped
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        self.display.say(f"update {progress.update} skipped: {fault} ({progress.skipped} skipped so far)")
+        if progress.skipped_in_a_row < most:
+            return
+        path = save_fault(
+            self.folder / "faults",
+            progress.update,
+            self.accelerator.process_index,
+            fault,
+            self.policy,
+            parts,
+            experiences,
+            self.texts,
+        )
+        self.accelerator.wait_for_everyone()  # all have written theirs
+        raise TrainingFailed(
+            f"update {progress.update}: {fault}, and so it was in {progress.skipped_in_a_row} updates in a row "
+            f"(training.max_skipped). The batch is in {path}; a lower training.learning_rate or clip_norm, or "
+            "mixed_precision: no, may help"
+        )
 
     def _share(self, rows: Any) -> list[Any]:
         parts = self.data.split(rows, self.accelerator.num_processes * self.accumulation)
@@ -213,7 +270,7 @@ class Trainer:
         """Keep what was found, and append earlier parts."""
         update = self.progress.update
         for index, (share, experience) in enumerate(zip(shares, experiences, strict=True)):
-            if experience is not None:
+            if experience is not None and is_finite(experience):
                 aggregate.add(update, index, share, experience)
         for rows, experience in aggregate.draw(update):
             parts.append(self._load(rows))
@@ -229,6 +286,7 @@ class Trainer:
             float(sum(e.roll_outs for e in experiences if e is not None)),
             float(self.signals.number is not None),
             seconds if main else 0.0,
+            float(not all(is_finite(e) for e in experiences if e is not None)),
             *_observed(experiences),
         ]
         total = self.accelerator.reduce(
@@ -237,8 +295,9 @@ class Trainer:
         self.progress.roll_outs += int(total[2])
         self.stopping = total[3] > 0
         self.progress.seconds = total[4]
-        if total[6]:
-            self.progress.observe(total[5] / total[6])
+        self.unsound = total[5] > 0
+        if total[7] and not self.unsound:
+            self.progress.observe(total[6] / total[7])
         return Counts(tokens=total[0], states=total[1])
 
     def _backward(self, batch: Batch, experience: Experience | None, counts: Counts, sums: Sums) -> None:
@@ -246,13 +305,13 @@ class Trainer:
             if self.accelerator.num_processes > 1:
                 self.accelerator.backward(self._nothing())
             return
-        logs = experience is not None and (self.progress.update + 1) % self.limits.log_every == 0
+        logs = experience is not None and self.progress.update % self.limits.log_every == 0
         on_cpu = self.accelerator.device.type == "cpu"
         watch = (lambda *seen: sums.add(score_sums(*seen))) if logs else None
         with self.accelerator.autocast(), FastDropout() if on_cpu else nullcontext():
             loss, terms = self.objective(self.wrapped, batch, experience, counts, watch)
         # Data-parallel training averages gradients over processes; the counts are already global.
-        self.accelerator.backward(loss * self.accelerator.num_processes)
+        self.accelerator.backward(spread_to_gradient(loss) * self.accelerator.num_processes)
         sums.add({"loss": loss.detach(), "cross_entropy": terms.cross_entropy, "search": terms.search})
         sums.add({"tokens": float(batch.target_tokens), "sentences": float(len(batch))})
         if experience is not None:
@@ -274,9 +333,8 @@ class Trainer:
         loss: Tensor = self.wrapped(word, torch.ones_like(word, dtype=torch.bool), word, first, [nothing])
         return loss
 
-    def _step(self, sums: Sums) -> None:
+    def _step(self, sums: Sums) -> str | None:
         """Let the optimiser make its step, unless the gradient is not finite; such an update does not count in sums."""
-        self.progress.update += 1
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip_norm)
         factor = self.schedule(self.progress.update, self.limits.budget(self.progress))
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -284,13 +342,12 @@ class Trainer:
         finite = norm is None or math.isfinite(float(norm))
         if finite or self.accelerator.scaler is not None:  # the scaler skips by itself, and lowers its scale
             self.optimizer.step()
-        if finite:
-            self.averager.after_update()
-            self.sums.add(sums.totals)
-            self.sums.add({"gradient_norm": norm if norm is not None else 0.0, "updates": 1.0})
-        else:
-            self.progress.skipped += 1
-        self.optimizer.zero_grad(set_to_none=True)
+        if not finite:
+            return "the loss or its gradient is not finite"
+        self.averager.after_update()
+        self.sums.add(sums.totals)
+        self.sums.add({"gradient_norm": norm if norm is not None else 0.0, "updates": 1.0})
+        return None
 
     def _after_update(self, used: float) -> None:
         progress, limits = self.progress, self.limits
@@ -308,12 +365,16 @@ class Trainer:
             raise Interrupted(self.signals.number or signal.SIGTERM)
 
     def _log(self) -> None:
-        shares = _gather(self.sums.take())  # not all have the same names: a process may have had no sentences
+        shares = gather(
+            self.accelerator, self.sums.take()
+        )  # not all have the same names: a process may have had no sentences
         total = {name: sum(share.get(name, 0.0) for share in shares) for name in set[str]().union(*shares)}
         for name in total:
-            if name in ("updates", "gradient_norm") or name.startswith("seconds"):
+            if is_mean(name):
                 total[name] /= self.accelerator.num_processes
         measured = {"learning_rate": self.optimizer.param_groups[0]["lr"], **summarise(total)}
+        if self.progress.skipped:
+            measured["skipped"] = self.progress.skipped
         self._write("train", measured)
         self.shown.update(measured)
 
@@ -330,7 +391,13 @@ class Trainer:
             else:
                 progress.failures += 1
         progress.seconds = self._agree(time.monotonic() - self.clock)
-        measured = {"bleu": found.bleu, "length_ratio": found.length_ratio, "best": better}
+        measured = {
+            "bleu": found.bleu,
+            "length_ratio": found.length_ratio,
+            "empty": found.empty,
+            "endless": found.endless,
+            "best": better,
+        }
         self._write("validation", measured)
         self.shown["bleu"] = found.bleu
         source, translation, reference = found.sample
@@ -359,8 +426,10 @@ class Trainer:
             "roll_outs": progress.roll_outs,
             **measured,
         }
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        with writing(self.metrics.path):
+            self.metrics.write(line)
+        for warning in self.health(kind, measured):
+            self.display.say(warning)
         numbers = {f"{kind}/{k}": v for k, v in measured.items() if isinstance(v, int | float)}
         self.accelerator.log(numbers, step=progress.update)
 
@@ -373,59 +442,12 @@ class Trainer:
             self._write(
                 "end", {"best_bleu": self.progress.best_bleu, "best_update": self.progress.best_update}
             )
-        states = _gather({**checkpoints.random_state(), "sums": self.sums.state()})
-        self._on_main(lambda: self._write_checkpoint(states))
-        if self.aggregate is not None:
-            self._on_main(partial(self.aggregate.prune, self.progress.update))
-
-    def _write_checkpoint(self, states: list[dict[str, Any]]) -> None:
-        scaler = self.accelerator.scaler
-        optimizer = {
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": scaler.state_dict() if scaler is not None else {},
-        }
-        size = self.metrics.stat().st_size if self.metrics.exists() else 0
-        checkpoints.save_checkpoint(
-            self.folder / "checkpoints",
-            replace(self.progress),
-            size,
-            self.policy,
-            self.averager,
-            optimizer,
-            states,
-        )
-
-    def _resume(self) -> None:
-        found = checkpoints.list_checkpoints(self.folder / "checkpoints")
-        reached = checkpoints.read_state(found[-1])[0].update if found else 0
-        if self.aggregate is not None:
-            self._on_main(partial(self.aggregate.resume, reached))
-        if not found:
-            if self.accelerator.is_main_process:
-                self.metrics.unlink(missing_ok=True)
-            return
-        newest = found[-1]
-        self.progress, size = checkpoints.read_state(newest)
-        optimizer, random = checkpoints.load_checkpoint(
-            newest, self.policy, self.averager, self.accelerator.process_index
-        )
-        self.optimizer.load_state_dict(optimizer["optimizer"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(optimizer["scaler"])
-        if random is not None:
-            checkpoints.restore_random_state(random)
-            self.sums.add(random["sums"])
-        if self.accelerator.is_main_process and self.metrics.exists() and self.metrics.stat().st_size > size:
-            with self.metrics.open("r+b") as file:
-                file.truncate(size)  # what was written after the checkpoint will be written again
-        if self.progress.finished:
-            self.display.say(f"trained already, {self.progress.update} updates; nothing is left to do")
-        else:
-            self.display.say(f"goes on from update {self.progress.update} ({newest})")
+        self.keeper.save(self.progress, self.sums)
 
     def _on_main(self, action: Callable[[], Any]) -> None:
         if self.accelerator.is_main_process:
-            action()
+            with writing(self.folder):
+                action()
         self.accelerator.wait_for_everyone()
 
 
@@ -433,11 +455,3 @@ def _observed(experiences: list[Experience | None]) -> tuple[float, float]:
     """Sum and number of the losses observed under bandit feedback."""
     losses = [e.observed for e in experiences if e is not None and e.observed is not None]
     return float(sum(float(loss.sum()) for loss in losses)), float(sum(len(loss) for loss in losses))
-
-
-def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [state]
-    states: list[dict[str, Any]] = [{}] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(states, state)
-    return states

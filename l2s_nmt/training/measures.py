@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -105,6 +106,23 @@ class Sums:
         return taken
 
 
+def share_out(saved: list[dict[str, Tensor | float]], rank: int, processes: int) -> dict[str, Tensor | float]:
+    """The sums with which a process goes on, from those of the processes that a checkpoint was written by."""
+    if len(saved) == processes:
+        return saved[rank]
+    if rank:
+        return {}
+    merged = Sums()
+    for sums in saved:
+        merged.add({k: v * processes / len(saved) if is_mean(k) else v for k, v in sums.items()})
+    return dict(merged.totals)
+
+
+def is_mean(name: str) -> bool:
+    """Whether the processes' sums of that name mean the same, and are averaged and not added."""
+    return name in ("updates", "gradient_norm") or name.startswith("seconds")
+
+
 def summarise(sums: dict[str, float]) -> dict[str, Any]:
     """Ratios for metrics.jsonl, from sums over all processes."""
 
@@ -136,4 +154,6 @@ def summarise(sums: dict[str, float]) -> dict[str, Any]:
         "seconds_roll_out": sums.get("seconds_roll_out"),
         "seconds_update": sums.get("seconds_update"),
     }
-    return {name: round(value, 6) for name, value in values.items() if value is not None}
+    return {
+        name: round(value, 6) for name, value in values.items() if value is not None and math.isfinite(value)
+    }

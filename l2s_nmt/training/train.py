@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.architecture import save_model
 from l2s_nmt.cpu import keep_freed_memory
@@ -18,9 +17,9 @@ from l2s_nmt.recipe_file import as_settings
 from l2s_nmt.run import Run, command_line, flatten, open_run
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.build_search import build_search, texts
-from l2s_nmt.training.checkpoints import Progress, seed_everything
-from l2s_nmt.training.loop import Trainer, TrainingData
-from l2s_nmt.training.processes import main_first
+from l2s_nmt.training.checkpoints import Progress
+from l2s_nmt.training.lifeline import lifeline
+from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.validate import Validator
 
@@ -34,30 +33,32 @@ def train(recipe: Recipe, output: str | Path) -> Run:
 
     Raises:
         UserError: recipe, data, model or run directory are unsound.
+        TrainingFailed: numbers are not finite, a file cannot be written, or another process failed.
         Interrupted: a signal came; the same call goes on.
     """
-    folder = Path(output)
-    accelerator = build.build_accelerator(recipe, str(folder))
+    accelerator = build.build_accelerator(recipe, str(output))
+    with lifeline(accelerator):
+        return _train(recipe, Path(output), accelerator)
+
+
+def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     display = Display(accelerator.is_main_process)
     run = Run(folder)
-
-    def begin() -> tuple[prepare.Corpus, PreTrainedTokenizerBase, PreTrainedModel, TrainingData]:
+    with accelerator.main_process_first():  # the others find what it wrote
         if accelerator.is_main_process:
             open_run(folder, recipe, command_line())
         corpus = prepare.read_corpus(recipe, display.say)
         tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
         model = prepare.find_model(recipe, tokenizer)
-        return corpus, tokenizer, model, prepare.training_data(recipe, corpus, tokenizer, model, display.say)
-
-    corpus, tokenizer, model, data = main_first(accelerator, begin)
+        data = prepare.training_data(recipe, corpus, tokenizer, model, display.say)
     evaluation = recipe.evaluation
     Decoding(evaluation.beam, evaluation.length_penalty, evaluation.max_length).configure(model)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
-    seed_everything(recipe.seed, accelerator.process_index)
     _start_trackers(accelerator, recipe)
     policy = Policy(model.to(accelerator.device), recipe.search.max_branch_tokens)
     limit = build.build_limit(recipe.search, policy)
+    in_words = texts(tokenizer)
     trainer = Trainer(
         accelerator=accelerator,
         policy=policy,
@@ -67,7 +68,7 @@ def train(recipe: Recipe, output: str | Path) -> Run:
         search=build_search(
             recipe.search,
             limit,
-            texts(tokenizer),
+            in_words,
             has_targets=recipe.data.train_targets == "required",
         ),
         aggregate=build.build_aggregate(recipe, folder, accelerator),
@@ -90,6 +91,7 @@ def train(recipe: Recipe, output: str | Path) -> Run:
         accumulation=recipe.training.accumulation,
         clip_norm=recipe.training.clip_norm,
         display=display,
+        texts=in_words,
     )
     progress = trainer.run()
     _end(accelerator)

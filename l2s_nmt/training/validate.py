@@ -44,33 +44,41 @@ class Validator:
 
     def __call__(self) -> Validation:
         """Translate this process's sentences, gather all, score."""
-        mine = dict.fromkeys(range(self.process, len(self.sources), self.processes), "")
+        mine = dict.fromkeys(range(self.process, len(self.sources), self.processes), ("", False))
         encoded = encode_sources(self.tokenizer, [self.sources[row] for row in mine])
         ordered = sorted(zip(mine, encoded, strict=True), key=lambda item: -len(item[1]))
         while ordered:
             count = max(1, self.batch_tokens // len(ordered[0][1]))
             batch, ordered = ordered[:count], ordered[count:]
-            for (row, _), text in zip(batch, self._translate([ids for _, ids in batch]), strict=True):
-                mine[row] = text
-        translations = self._gather(mine)
-        score = BLEU().corpus_score(translations, reference_streams(self.references))
+            for (row, _), found in zip(batch, self._translate([ids for _, ids in batch]), strict=True):
+                mine[row] = found
+        translations, ended = zip(*self._gather(mine), strict=True)
+        score = BLEU().corpus_score(list(translations), reference_streams(self.references))
         middle = len(translations) // 2
         sample = (self.sources[middle], translations[middle], self.references[middle][0])
-        return Validation(score.score, score.sys_len / max(score.ref_len, 1), sample)
+        return Validation(
+            bleu=score.score,
+            length_ratio=score.sys_len / max(score.ref_len, 1),
+            empty=sum(not text.strip() for text in translations) / len(translations),
+            endless=1 - sum(ended) / len(ended),
+            sample=sample,
+        )
 
     @torch.no_grad()
-    def _translate(self, encoded: list[list[int]]) -> list[str]:
+    def _translate(self, encoded: list[list[int]]) -> list[tuple[str, bool]]:
+        """Text, and whether it ended before it was cut."""
         device = self.policy.model.device
         rows = [torch.tensor(ids, device=device) for ids in encoded]
         source = pad_sequence(rows, batch_first=True, padding_value=self.policy.pad)
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
         tokens, _ = self.policy.roll(self.policy.encode(source, mask), self.limit(mask), greedy)
-        return decode(self.tokenizer, tokens.tolist())
+        ended = (tokens == self.policy.eos).any(1)
+        return list(zip(decode(self.tokenizer, tokens.tolist()), ended.tolist(), strict=True))
 
-    def _gather(self, mine: dict[int, str]) -> list[str]:
+    def _gather(self, mine: dict[int, tuple[str, bool]]) -> list[tuple[str, bool]]:
         if self.processes == 1:
             return [mine[row] for row in range(len(self.sources))]
-        shares: list[dict[int, str]] = [{}] * self.processes
+        shares: list[dict[int, tuple[str, bool]]] = [{}] * self.processes
         torch.distributed.all_gather_object(shares, mine)
-        found = {row: text for share in shares for row, text in share.items()}
+        found = {row: pair for share in shares for row, pair in share.items()}
         return [found[row] for row in range(len(self.sources))]

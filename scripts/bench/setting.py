@@ -22,7 +22,7 @@ from l2s_nmt.run import Run
 from l2s_nmt.search.search import Search
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.build_search import build_search, texts
-from l2s_nmt.training.checkpoints import seed_everything
+from l2s_nmt.training.checkpoints import seed_update
 from l2s_nmt.training.loop import Trainer, TrainingData, Validation
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.train import train
@@ -153,7 +153,7 @@ class Workbench:
         accelerator = build.build_accelerator(recipe, str(folder))
         if accelerator.device.type == "cpu":
             keep_freed_memory()
-        seed_everything(recipe.seed, accelerator.process_index)
+        seed_update(recipe.seed, 0, accelerator.process_index)
         return Workbench(frozen, corpus, tokenizer, data, data.epoch(0), accelerator, folder)
 
     def recipe(self, search: Mapping[str, Any] | None = None) -> Recipe:
@@ -194,6 +194,7 @@ class Workbench:
             accumulation=recipe.training.accumulation,
             clip_norm=recipe.training.clip_norm,
             display=Display(enabled=False),
+            texts=texts(self.tokenizer),
         )
 
     def chosen(self, number: int, count: int) -> list[Rows]:

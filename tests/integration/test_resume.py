@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from tests.helpers import (
     command,
     done,
     files_below,
+    forked,
     read_lines,
     start,
     tiny_recipe,
@@ -27,11 +32,11 @@ UPDATES = 150
 
 @pytest.fixture(scope="module")
 def recipe(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Dropout, sampling and an average, so that all there is to restore matters; nothing in step with another."""
+    """Dropout, draws, aggregated data and an average: all there is to restore; nothing in step with another."""
     settings: dict[str, Any] = tiny_recipe(
         corpus,
         model={"dropout": 0.1},
-        search={"algorithm": "aggrevated"},
+        search={"algorithm": "dagger", "aggregation": {"replay": 1, "capacity": 20}},
         training={
             "batch_tokens": 128,
             "learning_rate": 0.002,
@@ -89,17 +94,63 @@ def test_sigterm_stops_with_a_checkpoint_and_the_same_command_goes_on(
     assert_as_if_nothing_had_happened(run, uninterrupted)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_killed_run_goes_on(kills: int, recipe: Path, uninterrupted: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def kill_after_file_operations(count: int) -> None:
+    """End this process like SIGKILL at one of the operations that make files and folders last or take their place."""
+    left = count
+
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def operation(*arguments: Any, **named: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **named)
+
+        return operation
+
+    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
+        setattr(os, name, counted(getattr(os, name)))
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_run_killed_again_and_again_goes_on(
+    kills: int, recipe: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    """Every other time while it writes; else at a random moment."""
+    run, log = tmp_path / "run", tmp_path / "log"
     draw = random.Random(kills)
-    for _ in range(kills):
+    arguments = ("train", recipe, "--output", run)
+    killed = 0
+    while killed < kills:
+        if killed % 2:
+            operations = draw.randint(1, 120)
+            child = forked(
+                lambda: done(command(*arguments)), log, partial(kill_after_file_operations, operations)
+            )
+        else:
+            child = forked(lambda: done(command(*arguments)), log)
+            time.sleep(draw.uniform(0.2, 2.5))
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):  # it came to the end: once more from the beginning
+            assert status == 0, log.read_text()
+            assert_as_if_nothing_had_happened(run, uninterrupted)
+            shutil.rmtree(run)
+        killed += os.WIFSIGNALED(status)
+    done(command(*arguments))
+    assert_as_if_nothing_had_happened(run, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_run_of_real_processes_killed_anywhere_goes_on(
+    recipe: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    """Loading of libraries and data included."""
+    run = tmp_path / "run"
+    draw = random.Random(1)
+    for _ in range(20):
         training = start("train", recipe, "--output", run)
-        if kills == 1:
-            wait_for_update(training, run, 14)
-            time.sleep(draw.uniform(0, 0.3))
-        else:  # anywhere, loading of libraries and data included
-            time.sleep(draw.uniform(1, 12))
+        time.sleep(draw.uniform(1, 12))
         training.kill()
         training.communicate(timeout=60)
         assert training.returncode in (-signal.SIGKILL, 0)

@@ -58,10 +58,10 @@ def as_costs(result: Any, count: int, name: str) -> Tensor:
         name: of the function, for messages.
 
     Returns:
-        (count,) float32 on the CPU.
+        (count,) float32 on the CPU. Where a number is not finite, the update will be skipped.
 
     Raises:
-        UserError: it is something else, has another length, or a number is not finite.
+        UserError: it is something else, or has another length.
     """
     values = _numbers(result)
     if values is None:
@@ -72,14 +72,7 @@ def as_costs(result: Any, count: int, name: str) -> Tensor:
             f"{name} returned {shape} for {count} translations; it must return one number for each"
         )
     with np.errstate(over="ignore"):
-        costs = torch.from_numpy(values.astype(np.float32))
-    bad = (~costs.isfinite()).nonzero()[:, 0].tolist()
-    if bad:
-        raise UserError(
-            f"{name} returned {values[bad[0]]} for translation {bad[0]} of {count} (counted from 0); every cost "
-            f"must be finite"
-        )
-    return costs
+        return torch.from_numpy(values.astype(np.float32))
 
 
 def _numbers(result: Any) -> np.ndarray[Any, np.dtype[Any]] | None:

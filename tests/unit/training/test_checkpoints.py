@@ -19,23 +19,23 @@ from l2s_nmt.training.checkpoints import (
     Progress,
     list_checkpoints,
     load_checkpoint,
-    random_state,
+    newest_whole,
     read_state,
-    restore_random_state,
     save_checkpoint,
-    seed_everything,
+    seed_update,
 )
 from tests.tiny import new_policy, random_batch
 
 Parts = tuple[Policy, Averager, torch.optim.Optimizer]
 FILES = [
     "average.safetensors",
+    "checksums.json",
     "model.safetensors",
     "optimizer.pt",
-    "random-0.pt",
-    "random-1.pt",
     "state.json",
+    "sums.pt",
 ]
+SUMS: list[checkpoints.Sums] = [{"loss": torch.tensor(0.5)}, {"loss": 1.5, "tokens": 3.0}]
 
 
 def parts() -> Parts:
@@ -58,12 +58,8 @@ def save(folder: Path, update: int, given: Parts) -> Path:
     policy, averager, optimizer = given
     progress = Progress(update=update, epoch=2, batch=5, sentences=70, roll_outs=9, seconds=3.25, best_bleu=12.5,
                         best_update=4, failures=1, skipped=2)  # fmt: skip
-    states = [
-        {"torch": torch.tensor([rank], dtype=torch.uint8), "sums": {"loss": rank + 0.5}} for rank in (0, 1)
-    ]
-    return save_checkpoint(
-        folder, progress, 100 + update, policy, averager, {"optimizer": optimizer.state_dict()}, states
-    )
+    state = {"optimizer": optimizer.state_dict()}
+    return save_checkpoint(folder, progress, 100 + update, policy, averager, state, SUMS)
 
 
 def weights(policy: Policy) -> dict[str, Tensor]:
@@ -75,7 +71,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     path = save(tmp_path, 7, before)
     assert sorted(file.name for file in path.iterdir()) == FILES
     policy, averager, optimizer = parts()
-    loaded, random = load_checkpoint(path, policy, averager, rank=1)
+    loaded, sums = load_checkpoint(path, policy, averager)
     optimizer.load_state_dict(loaded["optimizer"])
 
     expected = weights(before[0])
@@ -90,16 +86,10 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     ours, theirs = optimizer.state_dict()["state"], before[2].state_dict()["state"]
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[k][name], theirs[k][name]) for k in theirs for name in theirs[k])
-    assert random == {"torch": torch.tensor([1], dtype=torch.uint8), "sums": {"loss": 1.5}}
+    assert sums == SUMS
     progress, size = read_state(path)
     assert size == 107
     assert progress == Progress(7, 2, 5, 70, 9, 3.25, 12.5, 4, 1, 2, finished=False)
-
-
-def test_a_process_that_was_not_there_has_no_random_state(tmp_path: Path) -> None:
-    path = save(tmp_path, 1, trained())
-    policy, averager, _ = parts()
-    assert load_checkpoint(path, policy, averager, rank=2)[1] is None
 
 
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
@@ -116,7 +106,7 @@ def test_saving_the_same_update_again_replaces_it(tmp_path: Path) -> None:
     save(tmp_path, 3, parts())
     path = save(tmp_path, 3, trained())
     policy, averager, _ = parts()
-    load_checkpoint(path, policy, averager, rank=0)
+    load_checkpoint(path, policy, averager)
     assert averager.updates == 2
     assert len(list_checkpoints(tmp_path)) == 1
 
@@ -153,53 +143,69 @@ def test_what_a_crash_left_half_written_is_no_checkpoint(tmp_path: Path) -> None
     assert not half.exists()
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in ("state.json", "random-1.pt")])
-@pytest.mark.parametrize("damage", [b"", b"scribble", None])
-def test_a_damaged_checkpoint_is_refused(name: str, damage: bytes | None, tmp_path: Path) -> None:
-    path = save(tmp_path, 4, trained())
-    file = path / name
-    if damage is None:
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+def damaged(path: Path, damage: str) -> None:
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
     else:
-        file.write_bytes(damage)
-    policy, averager, _ = parts()
-    with pytest.raises(
-        UserError, match=r"update-00000004: damaged .*; remove it to go on from the one before"
-    ):
-        load_checkpoint(path, policy, averager, rank=0)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["average.safetensors", "model.safetensors", "optimizer.pt"])
-def test_a_checkpoint_without_one_of_its_files_is_refused(name: str, tmp_path: Path) -> None:
-    path = save(tmp_path, 4, trained())
-    (path / name).unlink()
-    policy, averager, _ = parts()
-    with pytest.raises(UserError, match="damaged"):
-        load_checkpoint(path, policy, averager, rank=0)
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty", "one bit"])
+def test_the_one_before_a_damaged_checkpoint_is_used(name: str, damage: str, tmp_path: Path) -> None:
+    given = trained()
+    older, newer = save(tmp_path, 3, given), save(tmp_path, 4, given)
+    said: list[str] = []
+    assert newest_whole(tmp_path, said.append) == newer
+    assert not said
+    damaged(newer / name, damage)
+    assert newest_whole(tmp_path, said.append) == older
+    assert len(said) == 1
+    assert f"{newer}: damaged ({'' if name == 'checksums.json' or damage == 'missing' else name}" in said[0]
+    assert list_checkpoints(tmp_path) == [older]
+    assert (tmp_path / "damaged-update-00000004").is_dir()
+    assert newest_whole(tmp_path, said.append) == older
+    assert len(said) == 1
+    damaged(older / name, damage)
+    for _ in range(2):  # and not silently from the beginning
+        with pytest.raises(UserError, match=r"every checkpoint is damaged; .*metrics\.jsonl to begin again"):
+            newest_whole(tmp_path, said.append)
+
+
+def test_where_no_checkpoint_ever_was_there_is_none(tmp_path: Path) -> None:
+    assert newest_whole(tmp_path, pytest.fail) is None
+    assert newest_whole(tmp_path / "none", pytest.fail) is None
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "{",
         "[]",
         "{}",
-        '{"progress": {}}',
         '{"progress": {"unheard": 1}, "metrics_bytes": 1}',
-        '{"progress": 3, "metrics_bytes": 1}',
         '{"progress": {}, "metrics_bytes": null}',
-        None,
     ],
 )
-def test_a_damaged_state_is_refused(text: str | None, tmp_path: Path) -> None:
+def test_a_state_of_another_version_is_refused(text: str, tmp_path: Path) -> None:
     path = save(tmp_path, 4, trained())
-    if text is None:
-        (path / "state.json").unlink()
-    else:
-        (path / "state.json").write_text(text)
-    with pytest.raises(UserError, match=r"update-00000004: damaged .*; remove it"):
+    (path / "state.json").write_text(text)
+    with pytest.raises(UserError, match=r"update-00000004: cannot be taken up .* by another version"):
         read_state(path)
+
+
+@pytest.mark.parametrize("name", ["average.safetensors", "model.safetensors", "optimizer.pt", "sums.pt"])
+def test_a_checkpoint_of_another_version_is_refused(name: str, tmp_path: Path) -> None:
+    path = save(tmp_path, 4, trained())
+    (path / name).write_bytes(b"something else")
+    policy, averager, _ = parts()
+    with pytest.raises(UserError, match=r"update-00000004: cannot be taken up .* by another version"):
+        load_checkpoint(path, policy, averager)
 
 
 def test_a_state_is_plain_json(tmp_path: Path) -> None:
@@ -209,19 +215,12 @@ def test_a_state_is_plain_json(tmp_path: Path) -> None:
     assert state["progress"]["seconds"] == 3.25
 
 
-def test_the_random_state_comes_back() -> None:
-    torch.rand(3)
-    state = random_state()
-    drawn = torch.rand(5)
-    restore_random_state(state)
-    assert torch.equal(torch.rand(5), drawn)
+def test_every_update_and_process_draws_other_numbers_which_follow_from_the_seed() -> None:
+    def drawn(seed: int, update: int, rank: int) -> tuple[float, ...]:
+        seed_update(seed, update, rank)
+        return tuple(torch.rand(4).tolist())
 
-
-def test_processes_draw_different_numbers_that_follow_from_the_seed() -> None:
-    def drawn(seed: int, rank: int) -> list[float]:
-        seed_everything(seed, rank)
-        numbers: list[float] = torch.rand(4).tolist()
-        return numbers
-
-    assert drawn(1, 0) == drawn(1, 0)
-    assert len({tuple(drawn(seed, rank)) for seed in (1, 2) for rank in (0, 1)}) == 4
+    every = [(seed, update, rank) for seed in (0, 1) for update in (0, 1, 2) for rank in (0, 1, 2)]
+    first = [drawn(*which) for which in every]
+    assert [drawn(*which) for which in every] == first
+    assert len(set(first)) == len(every)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,15 +17,19 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from l2s_nmt.data.batches import Batch, Rows, collate, split_batch
+from l2s_nmt.errors import TrainingFailed
 from l2s_nmt.model import Policy
 from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training import loop
+from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
+from l2s_nmt.training.build_search import Texts
 from l2s_nmt.training.checkpoints import Progress, list_checkpoints
 from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.loop import Trainer, TrainingData, Validation
@@ -65,6 +70,10 @@ def same(one: Weights, other: Weights) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def _numbers(sentences: Sequence[Sequence[int]]) -> list[str]:
+    return [" ".join(map(str, tokens)) for tokens in sentences]
+
+
 @dataclass
 class Sitting:
     """One sitting of a run with everything small and in reach; callbacks see it."""
@@ -80,6 +89,7 @@ class Sitting:
     dropout: float = 0.1
     double: bool = False
     clip_norm: float = 1.0
+    seed: int = 3
     accelerator: Accelerator = field(default_factory=lambda: Accelerator(cpu=True))
     bleus: Callable[[Sitting], float] | None = None
     on_load: Callable[[Sitting], None] = lambda sitting: None
@@ -113,10 +123,11 @@ class Sitting:
             validate=self._validate,
             save_weights=lambda name: self.saved.__setitem__(name, weights(self.policy)),
             folder=self.folder,
-            seed=3,
+            seed=self.seed,
             accumulation=self.accumulation,
             clip_norm=self.clip_norm,
             display=Display(enabled=False),
+            texts=Texts(_numbers, _numbers),
         )
 
     def _epoch(self, epoch: int) -> list[Rows]:
@@ -137,12 +148,12 @@ class Sitting:
         assert not self.policy.training
         self.validated.append(weights(self.policy))
         if self.bleus is not None:
-            return Validation(self.bleus(self), 1.0, ("a", "b", "c"))
+            return Validation(self.bleus(self), 1.0, 0.0, 0.0, ("a", "b", "c"))
         size = sum(float(p.detach().double().abs().sum()) for p in self.policy.parameters())
-        return Validation(50 * (1 + math.sin(10 * size)), 1.0, ("a", "b", "c"))
+        return Validation(50 * (1 + math.sin(10 * size)), 1.0, 0.0, 0.0, ("a", "b", "c"))
 
-    def run(self, seed: int = 11) -> Progress:
-        torch.manual_seed(seed)
+    def run(self, stray_seed: int = 11) -> Progress:
+        torch.manual_seed(stray_seed)  # which decides nothing
         return self.trainer.run()
 
     def lines(self) -> list[dict[str, Any]]:
@@ -336,7 +347,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(
         first.run()
     second = Sitting(tmp_path / "resumed", saved=first.saved, **settings)
     forget(second)
-    progress = second.run(seed=99)
+    progress = second.run(stray_seed=99)
 
     assert second.loads < 12
     assert same(weights(second.policy), weights(straight.policy))
@@ -373,10 +384,11 @@ def test_dropout_and_draws_differ_from_update_to_update(tmp_path: Path) -> None:
 
     Sitting(tmp_path / "a", search=Watched(spy), objective=BOTH).run()
     assert seen == [(3, update) for update in range(12)]
-    other, again = Sitting(tmp_path / "b"), Sitting(tmp_path / "c")
-    other.run(seed=1)
-    again.run(seed=2)
-    assert not same(weights(other.policy), weights(again.policy))
+    runs = [Sitting(tmp_path / name, seed=seed) for name, seed in (("b", 3), ("c", 3), ("d", 4))]
+    for number, run in enumerate(runs):
+        run.run(stray_seed=number)
+    assert same(weights(runs[0].policy), weights(runs[1].policy))
+    assert not same(weights(runs[0].policy), weights(runs[2].policy))
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
@@ -579,6 +591,88 @@ def test_the_loss_of_the_log_is_that_of_the_updates_that_were_made(tmp_path: Pat
     )
     assert only.run().skipped == 1
     assert "loss" not in only.lines_of("train")[0]
+
+
+def test_a_loss_that_is_not_finite_is_a_fault_though_its_gradient_be_finite(tmp_path: Path) -> None:
+    def infinite(policy: Policy, batch: Batch, *others: Any) -> tuple[Tensor, Losses]:
+        loss, terms = TEACHER_FORCING(policy, batch, *others)
+        return loss + math.inf, terms
+
+    sitting = Sitting(tmp_path, objective=infinite)
+    before = weights(sitting.policy)
+    assert sitting.run().skipped == 12
+    assert same(weights(sitting.policy), before)
+
+
+def spoiling(at: Callable[[int], bool], field_name: str, value: float) -> Watched:
+    """A search that finds a cost that is not finite, in some updates."""
+
+    def call(policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
+        experience = AGGREVATED(policy, batch, draws, level)
+        if not at(draws.update):
+            return experience
+        found = getattr(experience.costs, field_name).clone()
+        found.flatten()[-1] = value
+        return replace(experience, costs=replace(experience.costs, **{field_name: found}))
+
+    return Watched(call)
+
+
+@pytest.mark.parametrize("field_name", ["costs", "other"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_update_with_a_cost_that_is_not_finite_is_skipped_and_not_kept(
+    field_name: str, value: float, tmp_path: Path
+) -> None:
+    aggregate = Aggregate(tmp_path / "aggregated", 1, 100, 3, 0, 1)
+    sitting = Sitting(
+        tmp_path,
+        search=spoiling(lambda update: update in (2, 5), field_name, value),
+        objective=BOTH,
+        aggregate=aggregate,
+    )
+    progress = sitting.run()
+    assert (progress.update, progress.skipped, progress.skipped_in_a_row) == (12, 2, 0)
+    assert all(value.isfinite().all() for value in weights(sitting.policy).values())
+    assert [line["skipped"] for line in sitting.lines_of("train")] == [1, 2, 2]
+    kept = {int(path.name.split("-")[0]) for path in (tmp_path / "aggregated").iterdir()}
+    assert kept == set(range(12)) - {2, 5}
+
+
+def test_too_many_skipped_updates_in_a_row_end_training_with_the_batch_saved(tmp_path: Path) -> None:
+    bad = {1, 2, 4, 5, 6}
+    sitting = Sitting(
+        tmp_path,
+        replace(LIMITS, max_skipped=3, checkpoint_every=3),
+        search=spoiling(lambda update: update in bad, "costs", math.nan),
+        objective=BOTH,
+    )
+    with pytest.raises(
+        TrainingFailed, match=r"update 7: a cost is not finite, .*3 updates in a row .*learning_rate"
+    ):
+        sitting.run()
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")][-1] == "update-00000006"
+    path = tmp_path / "faults" / "update-00000007-0.json"
+    fault = json.loads(path.read_text())
+    rows = sitting._epoch(1)[0].tolist()
+    assert fault["update"] == 7
+    assert fault["reason"] == "a cost is not finite"
+    assert sorted(sentence["row"] for sentence in fault["sentences"]) == sorted(rows)
+    for sentence in fault["sentences"]:
+        assert sentence["source"] == " ".join(map(str, sitting.sources[sentence["row"]]))
+        assert sentence["target"] == " ".join(map(str, sitting.targets[sentence["row"]]))
+    found = load_file(path.with_suffix(".safetensors"))
+    assert found["0.costs"].isnan().sum() == 1
+    assert found["0.actions"].shape == found["0.costs"].shape
+
+
+def test_a_fault_names_the_weights_and_gradients_that_are_not_finite(tmp_path: Path) -> None:
+    objective = Exploding(1, math.nan)
+    sitting = Sitting(tmp_path, replace(LIMITS, max_skipped=1), objective=objective)
+    with pytest.raises(TrainingFailed, match="the loss or its gradient is not finite"):
+        sitting.run()
+    fault = json.loads((tmp_path / "faults" / "update-00000001-0.json").read_text())
+    assert fault["weights_not_finite"] == []
+    assert "model.lm_head.weight" in fault["gradients_not_finite"]
 
 
 class Scaling(Accelerator):  # type: ignore[misc]  # accelerate has no types

@@ -1,0 +1,137 @@
+"""Saves where a run stands, and takes it up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from l2s_nmt.files import writing
+from l2s_nmt.model import Policy
+from l2s_nmt.training import checkpoints
+from l2s_nmt.training.aggregation import Aggregate
+from l2s_nmt.training.averaging import Averager
+from l2s_nmt.training.checkpoints import Progress
+from l2s_nmt.training.measures import Sums, share_out
+from l2s_nmt.training.metrics import Metrics
+
+
+class Keeper:
+    """Keeps everything that a continued run needs; all processes call it at the same time.
+
+    Args:
+        accelerator: of this process.
+        folder: the run directory.
+        policy: the unwrapped policy.
+        optimizer: as prepared by the accelerator.
+        averager: of the weights.
+        aggregate: data that are kept beside the checkpoints.
+        metrics: metrics.jsonl.
+        say: tells a person.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        folder: Path,
+        policy: Policy,
+        optimizer: torch.optim.Optimizer,
+        averager: Averager,
+        aggregate: Aggregate | None,
+        metrics: Metrics,
+        say: Callable[[str], None],
+    ) -> None:
+        self.accelerator = accelerator
+        self.folder = folder / "checkpoints"
+        self.policy = policy
+        self.optimizer = optimizer
+        self.averager = averager
+        self.aggregate = aggregate
+        self.metrics = metrics
+        self.say = say
+
+    def save(self, progress: Progress, sums: Sums) -> None:
+        """Write a checkpoint.
+
+        Args:
+            progress: where the run stands.
+            sums: of this process, for the next line of metrics.jsonl.
+
+        Raises:
+            TrainingFailed: it cannot be written; those before are intact.
+        """
+        everyones = gather(self.accelerator, sums.state())
+        if self.accelerator.is_main_process:
+            with writing(self.folder):
+                self._write(progress, everyones)
+        self.accelerator.wait_for_everyone()
+
+    def _write(self, progress: Progress, sums: list[checkpoints.Sums]) -> None:
+        scaler = self.accelerator.scaler
+        optimizer = {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
+        size = self.metrics.settle()
+        checkpoints.save_checkpoint(
+            self.folder, replace(progress), size, self.policy, self.averager, optimizer, sums
+        )
+        if self.aggregate is not None:
+            oldest = checkpoints.list_checkpoints(self.folder)[0]
+            self.aggregate.prune(checkpoints.update_of(oldest))  # from where the run may have to go on
+
+    def take_up(self, sums: Sums) -> Progress:
+        """Go back to the newest sound checkpoint, or to the beginning where there is none.
+
+        Args:
+            sums: gets what this process had summed up.
+
+        Raises:
+            UserError: no checkpoint is sound, or metrics.jsonl does not fit it.
+        """
+        newest = self._from_main(lambda: checkpoints.newest_whole(self.folder, self.say))
+        progress, metrics_bytes = Progress(), 0
+        if newest is not None:
+            progress, metrics_bytes = checkpoints.read_state(newest)
+            self._load(newest, progress, sums)
+        if self.accelerator.is_main_process:
+            self.metrics.rewind(metrics_bytes)  # what was written after the checkpoint will be written again
+            if self.aggregate is not None:
+                self.aggregate.resume(progress.update)
+        self.accelerator.wait_for_everyone()
+        return progress
+
+    def _load(self, checkpoint: Path, progress: Progress, sums: Sums) -> None:
+        optimizer, everyones = checkpoints.load_checkpoint(checkpoint, self.policy, self.averager)
+        self.optimizer.load_state_dict(optimizer["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(optimizer["scaler"])
+        processes = self.accelerator.num_processes
+        sums.add(share_out(everyones, self.accelerator.process_index, processes))
+        if progress.finished:
+            self.say(f"trained already, {progress.update} updates; nothing is left to do")
+            return
+        self.say(f"goes on from update {progress.update} ({checkpoint})")
+        if len(everyones) != processes:
+            self.say(
+                f"processes: {processes} instead of {len(everyones)}. The sentences and their order, the size of an "
+                "update and the draws of the search are the same; dropout draws others, and sums are rounded otherwise"
+            )
+
+    def _from_main(self, find: Callable[[], Any]) -> Any:
+        """What the main process finds, on all processes."""
+        return broadcast_object_list([find() if self.accelerator.is_main_process else None])[0]
+
+
+def gather(accelerator: Accelerator, value: Any) -> list[Any]:
+    """The values of all processes, on each of them."""
+    if accelerator.num_processes == 1:
+        return [value]
+    values = [None] * accelerator.num_processes
+    torch.distributed.all_gather_object(values, value)
+    return values
