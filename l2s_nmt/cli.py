@@ -1,7 +1,8 @@
 """The commands; the only file that knows the terminal.
 
-Exit status: 0 done; 2 something is wrong in what the user gave; 130 or 143 interrupted by SIGINT or SIGTERM, with
-everything saved; 1 anything else.
+Exit status: 0 done; 2 something is wrong in what the user gave; 3 training cannot go on (numbers that are not finite, a
+full disk, another process that failed), with the newest checkpoint intact; 130 or 143 interrupted by SIGINT or SIGTERM,
+with everything saved; 1 anything else.
 """
 
 from __future__ import annotations
@@ -338,13 +339,13 @@ def _note(text: str) -> None:
 def main() -> None:
     """Run a command and end the process with its exit status."""
     _quiet_libraries()
-    from l2s_nmt.errors import UserError
+    from l2s_nmt.errors import TrainingFailed, UserError
 
     try:
         app()
-    except UserError as error:
+    except (UserError, TrainingFailed) as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

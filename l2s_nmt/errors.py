@@ -1,4 +1,4 @@
-"""The one exception for what a user can cause."""
+"""The exceptions whose message is all that a person has to see."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ class UserError(Exception):
     The message names the file, line or key, says what was found and what to do. The command line prints it
     without a traceback and exits with status 2.
     """
+
+    exit_status = 2
 
 
 class TrainingFailed(Exception):

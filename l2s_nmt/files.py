@@ -77,7 +77,7 @@ def _of_the_system(error: BaseException | None) -> str | None:
         if isinstance(error, OSError):
             return error.strerror or str(error)
         if isinstance(error, SafetensorError) and "I/O error" in str(error):
-            return str(error).rpartition("I/O error: ")[2]
+            return str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
         error = error.__cause__ or error.__context__
     return None
 

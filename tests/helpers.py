@@ -90,31 +90,36 @@ def process(*arguments: str | Path, launcher: Sequence[str] = (), stdin: bytes =
     return Outcome(started.returncode, out.decode(), err.decode())
 
 
-def forked(action: Callable[[], object], log: Path, prepare: Callable[[], object] = lambda: None) -> int:
-    """Start an action in a copy of this process, which has all libraries loaded; its output goes to a file.
+@dataclass(frozen=True)
+class Fork:
+    """A command in a copy of this process, which has all libraries loaded."""
 
-    Args:
-        action: what it does.
-        log: the file.
-        prepare: done before.
+    pid: int
+    pipe: int
 
-    Returns:
-        The process id; the status is 0 unless the action raises.
-    """
+    def outcome(self) -> Outcome:
+        """Wait for its end; the status is negative where a signal ended it, 70 where something unforeseen did."""
+        with open(self.pipe, encoding="utf-8") as pipe:
+            err = pipe.read()
+        return Outcome(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), "", err)
+
+
+def fork(*arguments: str | Path, prepare: Callable[[], object] = lambda: None) -> Fork:
+    """Start a command in a copy of this process, after something else was done there."""
+    reading, writing = os.pipe()
     child = os.fork()
     if child:
-        return child
-    status = 70
+        os.close(writing)
+        return Fork(child, reading)
+    status, err = 70, ""
     try:
-        with log.open("ab", buffering=0) as output:
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
         prepare()
-        action()
-        status = 0
+        outcome = command(*arguments)
+        status, err = outcome.status, outcome.err
     except BaseException:
-        traceback.print_exc()
+        err = traceback.format_exc()
     finally:
+        os.write(writing, err.encode())
         os._exit(status)
 
 

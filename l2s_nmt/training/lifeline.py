@@ -52,8 +52,8 @@ def lifeline(accelerator: Accelerator) -> Iterator[None]:
         line.close()
         raise
     except BaseException as error:
-        if _by_another(error):
-            line.news.wait(GRACE_SECONDS)
+        if _by_another(error) and line.news.wait(GRACE_SECONDS):
+            threading.Event().wait()  # for the end
         line.tell(error)
         raise
     line.close()

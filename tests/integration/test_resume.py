@@ -19,7 +19,7 @@ from tests.helpers import (
     command,
     done,
     files_below,
-    forked,
+    fork,
     read_lines,
     start,
     tiny_recipe,
@@ -117,26 +117,25 @@ def test_a_run_killed_again_and_again_goes_on(
     kills: int, recipe: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     """Every other time while it writes; else at a random moment."""
-    run, log = tmp_path / "run", tmp_path / "log"
+    run = tmp_path / "run"
     draw = random.Random(kills)
     arguments = ("train", recipe, "--output", run)
     killed = 0
     while killed < kills:
         if killed % 2:
             operations = draw.randint(1, 120)
-            child = forked(
-                lambda: done(command(*arguments)), log, partial(kill_after_file_operations, operations)
-            )
+            child = fork(*arguments, prepare=partial(kill_after_file_operations, operations))
         else:
-            child = forked(lambda: done(command(*arguments)), log)
+            child = fork(*arguments)
             time.sleep(draw.uniform(0.2, 2.5))
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(status):  # it came to the end: once more from the beginning
-            assert status == 0, log.read_text()
+            os.kill(child.pid, signal.SIGKILL)
+        outcome = child.outcome()
+        if outcome.status == -signal.SIGKILL:
+            killed += 1
+        else:  # it came to the end: once more from the beginning
+            done(outcome)
             assert_as_if_nothing_had_happened(run, uninterrupted)
             shutil.rmtree(run)
-        killed += os.WIFSIGNALED(status)
     done(command(*arguments))
     assert_as_if_nothing_had_happened(run, uninterrupted)
 

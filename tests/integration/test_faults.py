@@ -1,0 +1,258 @@
+"""What goes wrong while a run trains ends it with one clear message, on all processes, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import (
+    ROOT,
+    command,
+    done,
+    files_below,
+    fork,
+    read_lines,
+    tiny_recipe,
+    without_times,
+    write_recipe,
+)
+
+UPDATES = 30
+
+
+def recipe(corpus: Path, folder: Path, **training: Any) -> Path:
+    settings = tiny_recipe(
+        corpus,
+        model={"dropout": 0.1},
+        search={"algorithm": "aggrevated", "loss": {"weight": 0.1, "cross_entropy": 1.0}},
+        training={
+            "max_updates": UPDATES,
+            "checkpoint_every": 5,
+            "validate_every": 10,
+            "log_every": 3,
+            **training,
+        },
+    )
+    return write_recipe(folder / "recipe.yaml", settings)
+
+
+@pytest.fixture(scope="module")
+def straight(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run to which nothing happened."""
+    folder = tmp_path_factory.mktemp("straight")
+    done(command("train", recipe(corpus, folder), "--output", folder / "run"))
+    return folder / "run"
+
+
+def assert_same_run(run: Path, straight: Path) -> None:
+    for name in ("last", "best"):
+        weights = f"{name}/model.safetensors"
+        assert (run / weights).read_bytes() == (straight / weights).read_bytes()
+    lines, expected = (without_times(read_lines(folder / "metrics.jsonl")) for folder in (run, straight))
+    assert lines == expected
+
+
+def back_to(run: Path, straight: Path) -> None:
+    """A copy of a run as it was before its last checkpoint but one."""
+    shutil.copytree(straight, run)
+    for name in ("last", "average"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    shutil.rmtree(sorted((run / "checkpoints").iterdir())[-1])
+
+
+# --- Files
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json", "checksums.json"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
+    name: str, corpus: Path, straight: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    older, newest = sorted((run / "checkpoints").iterdir())
+    (newest / name).write_bytes((newest / name).read_bytes()[:-7])
+    outcome = done(command("train", recipe(corpus, tmp_path), "--output", run))
+    assert f"{newest}: damaged (" in outcome.err
+    assert f"goes on from update {UPDATES - 5} ({older})" in outcome.err
+    assert_same_run(run, straight)
+
+
+def test_where_every_checkpoint_is_damaged_nothing_is_begun_again_unasked(
+    corpus: Path, straight: Path, tmp_path: Path
+) -> None:
+    run, path = tmp_path / "run", recipe(corpus, tmp_path)
+    shutil.copytree(straight, run)
+    for checkpoint in (run / "checkpoints").iterdir():
+        (checkpoint / "average.safetensors").unlink()
+    best = (run / "best" / "model.safetensors").read_bytes()
+    for _ in range(2):
+        assert "every checkpoint is damaged" in command("train", path, "--output", run).error()
+    assert (run / "best" / "model.safetensors").read_bytes() == best
+    shutil.rmtree(run / "checkpoints")  # as the message says
+    (run / "metrics.jsonl").unlink()
+    done(command("train", path, "--output", run))
+    assert_same_run(run, straight)
+
+
+def test_a_metrics_file_that_lost_lines_is_told(corpus: Path, straight: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    back_to(run, straight)
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:3]))
+    message = command("train", recipe(corpus, tmp_path), "--output", run).error()
+    assert "metrics.jsonl: has " in message
+
+
+def full_disk(size: int) -> None:
+    """No file of this process can grow beyond that size, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+METRICS = 0
+
+
+@pytest.mark.parametrize("size", [METRICS, 9_000, 60_000])
+def test_a_full_disk_ends_training_and_the_last_checkpoint_is_intact(
+    size: int, corpus: Path, straight: Path, tmp_path: Path
+) -> None:
+    """It is full while metrics, the optimiser's state, or weights are written."""
+    run, path = tmp_path / "run", recipe(corpus, tmp_path)
+    back_to(run, straight)
+    if size == METRICS:
+        size = (run / "metrics.jsonl").stat().st_size + 100
+    before = files_below(run / "checkpoints")
+    outcome = fork("train", path, "--output", run, prepare=partial(full_disk, size)).outcome()
+    assert outcome.status == 3, outcome.err
+    assert "cannot be written (File too large). What was saved before is intact: make room" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert files_below(run / "checkpoints") == before
+    done(command("train", path, "--output", run))
+    assert_same_run(run, straight)
+    assert files_below(run) == files_below(straight)
+
+
+def test_a_folder_that_cannot_be_written_ends_training(corpus: Path, straight: Path, tmp_path: Path) -> None:
+    """A file in the place of the folder, since an administrator may write anywhere."""
+    run, path = tmp_path / "run", recipe(corpus, tmp_path)
+    back_to(run, straight)
+    (run / ".last.new").touch()
+    outcome = command("train", path, "--output", run)
+    assert outcome.status == 3, outcome.err
+    assert f"{run}: cannot be written (" in outcome.err
+    (run / ".last.new").unlink()
+    done(command("train", path, "--output", run))
+    assert_same_run(run, straight)
+
+
+# --- Processes
+
+
+def test_a_second_run_in_the_same_directory_is_refused(corpus: Path, tmp_path: Path) -> None:
+    run, path = tmp_path / "run", recipe(corpus, tmp_path, max_updates=100_000)
+    first = fork("train", path, "--output", run)
+    while not (run / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    message = command("train", path, "--output", run).error()
+    assert f"{run}: another process is writing this run" in message
+    os.kill(first.pid, signal.SIGTERM)
+    assert first.outcome().status == 128 + signal.SIGTERM
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def start_processes(count: int, *arguments: str | Path, folder: Path) -> list[subprocess.Popen[bytes]]:
+    """As a cluster's scheduler does, with nobody to look after them."""
+    port = str(free_port())
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "l2s_nmt", *map(str, arguments)],
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "OMP_NUM_THREADS": "1",
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(count),
+                "LOCAL_WORLD_SIZE": str(count),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            },
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(count)
+    ]
+
+
+def ends(processes: list[subprocess.Popen[bytes]], within: float) -> list[tuple[int, str]]:
+    """Status and messages of each process."""
+    begun = time.monotonic()
+    found = []
+    try:
+        for process in processes:
+            _, err = process.communicate(timeout=max(0.1, within - (time.monotonic() - begun)))
+            found.append((process.returncode, err.decode()))
+    finally:
+        for process in processes:
+            process.kill()
+    return found
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_when_one_process_is_killed_all_end(victim: int, corpus: Path, tmp_path: Path) -> None:
+    run, path = tmp_path / "run", recipe(corpus, tmp_path, max_updates=100_000)
+    processes = start_processes(3, "train", path, "--output", run, folder=tmp_path)
+    while not (run / "metrics.jsonl").exists():
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+    processes[victim].kill()
+    for rank, (status, err) in enumerate(ends(processes, within=60)):
+        if rank == victim:
+            continue
+        assert status == 3, err
+        assert f"stopped: process {victim} failed: it died" in err
+        assert "Traceback" not in err
+
+
+FAILING = """
+import os
+
+calls = 0
+
+
+def cost(sources, translations, references):
+    global calls
+    calls += 1
+    if calls > 4 and os.environ["RANK"] == "1":
+        return [0.0]
+    return [float(len(text)) for text in translations]
+"""
+
+
+def test_an_error_of_one_process_ends_all_and_is_shown(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    settings = ("search.algorithm=lols", "search.cost={name: own, function: failing:cost}")
+    path = recipe(corpus, tmp_path, max_updates=100_000)
+    processes = start_processes(3, "train", path, *settings, "--output", tmp_path / "run", folder=tmp_path)
+    (first, second, third) = ends(processes, within=120)
+    assert second[0] == 2
+    assert "error: failing:cost returned 1 for" in second[1]
+    for status, err in (first, third):
+        assert status == 3, err
+        assert "stopped: process 1 failed: failing:cost returned 1 for" in err
+        assert "Traceback" not in err
