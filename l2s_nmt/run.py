@@ -6,6 +6,7 @@ RUN/tokenizer/             the tokenizer trained for the run (the plain Hugging 
 RUN/best/, RUN/last/       weights in safetensors, configuration, tokenizer: load with AutoModelForSeq2SeqLM
 RUN/average/               the same, of the average of the weights at the end, where the recipe averages
 RUN/aggregated/            what DAgger has labelled so far
+RUN/faults/                batches in which numbers were not finite, if training stopped for that
 RUN/checkpoints/update-N/  everything a continued run needs
 RUN/metrics.jsonl          one JSON object a line: kind "train", "validation" or "end"
 RUN/translations/SPLIT.txt one translation a line

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.helpers import (
     ROOT,
@@ -227,6 +229,48 @@ def test_when_one_process_is_killed_all_end(victim: int, corpus: Path, tmp_path:
         assert status == 3, err
         assert f"stopped: process {victim} failed: it died" in err
         assert "Traceback" not in err
+
+
+def wait_for_update(run: Path, update: int) -> None:
+    while (
+        not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_bytes().count(b"\n") < update / 3
+    ):
+        time.sleep(0.01)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(corpus: Path, tmp_path: Path) -> None:
+    """From one to two, and back to one; without dropout, which alone depends on the process."""
+    path = recipe(corpus, tmp_path, max_updates=60, learning_rate=0.001)
+    arguments = ("train", path, "model.dropout=0", "--output")
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    done(command(*arguments, straight))
+
+    alone = fork(*arguments, run)
+    wait_for_update(run, 9)
+    os.kill(alone.pid, signal.SIGTERM)
+    assert alone.outcome().status == 128 + signal.SIGTERM
+
+    two = start_processes(2, *arguments, run, folder=tmp_path)
+    wait_for_update(run, 30)
+    two[0].send_signal(signal.SIGTERM)  # all stop where one is asked to
+    (status, err), (other, _) = ends(two, within=60)
+    assert (status, other) == (128 + signal.SIGTERM,) * 2
+    assert "processes: 2 instead of 1. The sentences and their order" in err
+
+    assert "processes: 1 instead of 2." in done(command(*arguments, run)).err
+    assert_same_to_rounding(run, straight)
+
+
+def assert_same_to_rounding(run: Path, straight: Path) -> None:
+    lines, expected = (without_times(read_lines(folder / "metrics.jsonl")) for folder in (run, straight))
+    assert [list(line) for line in lines] == [list(line) for line in expected]
+    for line, other in zip(lines, expected, strict=True):
+        numbers = {k: v for k, v in line.items() if k != "kind"}
+        assert numbers == pytest.approx({k: other[k] for k in numbers}, rel=1e-3, abs=1e-3)
+    weights, others = (load_file(folder / "last" / "model.safetensors") for folder in (run, straight))
+    for name, value in weights.items():
+        if "k_proj.bias" not in name:  # whose gradient is zero: Adam makes steps of its rounding
+            assert torch.allclose(value, others[name], rtol=1e-3, atol=3e-4), name
 
 
 FAILING = """
