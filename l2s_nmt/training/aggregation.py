@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from l2s_nmt.errors import UserError
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
@@ -59,14 +61,26 @@ class Aggregate:
         temporary.replace(path)
 
     def draw(self, update: int) -> list[tuple[Rows, Experience]]:
-        """Sentences and what was found on them, from updates before this one (none in the first)."""
+        """Sentences and what was found on them, from updates before this one (none in the first).
+
+        Raises:
+            UserError: a file is damaged.
+        """
         first = max(0, update - self.capacity)
         if update == first:
             return []
         uniform = Draws(self.seed, update).uniform("replay", torch.tensor([0]), self.replay)[0]
         chosen = sorted({first + int(number * (update - first)) for number in uniform.tolist()})
         found = [path for past in chosen for path in sorted(self.folder.glob(f"{past:08d}-*.safetensors"))]
-        return [_unpacked(load_file(path)) for path in found[self.rank :: self.processes]]
+        return [self._read(path) for path in found[self.rank :: self.processes]]
+
+    def _read(self, path: Path) -> tuple[Rows, Experience]:
+        try:
+            return _unpacked(load_file(path))
+        except (SafetensorError, OSError, KeyError) as error:
+            raise UserError(
+                f"{path}: damaged ({error}); bring it back from a copy, or remove {self.folder.parent} to begin again"
+            ) from error
 
     def resume(self, update: int) -> None:
         """Forget what belongs to this update and those behind it: they will be made again."""

@@ -271,7 +271,8 @@ class Trainer:
         update = self.progress.update
         for index, (share, experience) in enumerate(zip(shares, experiences, strict=True)):
             if experience is not None and is_finite(experience):
-                aggregate.add(update, index, share, experience)
+                with writing(aggregate.folder):
+                    aggregate.add(update, index, share, experience)
         for rows, experience in aggregate.draw(update):
             parts.append(self._load(rows))
             experiences.append(experience.to(self.accelerator.device))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from l2s_nmt.errors import UserError
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training.aggregation import Aggregate
@@ -124,3 +125,12 @@ def test_moving_to_a_device_keeps_everything() -> None:
     assert moved.decisions.group is None
     grouped = replace(kept, decisions=replace(kept.decisions, group=kept.decisions.sentence))
     assert grouped.to(torch.device("cpu")).decisions.group is not None
+
+
+@pytest.mark.parametrize("damage", [b"", b"scribble", None])
+def test_a_damaged_file_is_named(damage: bytes | None, tmp_path: Path) -> None:
+    aggregate = filled(tmp_path / "aggregated", 1)
+    (path,) = (tmp_path / "aggregated").iterdir()
+    path.write_bytes(path.read_bytes()[:-9] if damage is None else damage)
+    with pytest.raises(UserError, match=f"{path.name}: damaged .*, or remove {tmp_path} to begin again"):
+        aggregate.draw(1)

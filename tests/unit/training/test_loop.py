@@ -638,6 +638,33 @@ def test_an_update_with_a_cost_that_is_not_finite_is_skipped_and_not_kept(
     assert kept == set(range(12)) - {2, 5}
 
 
+def test_what_the_checkpoint_before_the_newest_needs_is_kept(tmp_path: Path) -> None:
+    """So that a run goes on as if nothing had happened when the newest is damaged."""
+    settings: dict[str, Any] = {
+        "search": AGGREVATED,
+        "objective": BOTH,
+        "limits": replace(LIMITS, checkpoint_every=4),
+    }
+
+    def sitting(folder: Path) -> Sitting:
+        folder.mkdir(exist_ok=True)
+        return Sitting(folder, aggregate=Aggregate(folder / "aggregated", 2, 5, 3, 0, 1), **settings)
+
+    straight, again = sitting(tmp_path / "straight"), sitting(tmp_path / "again")
+    straight.run()
+    again.run()
+    older, newest = list_checkpoints(tmp_path / "again" / "checkpoints")
+    (newest / "model.safetensors").unlink()
+    second = sitting(tmp_path / "again")
+    forget(second)
+    assert second.run().finished
+    assert second.loads > 0
+    assert older.name == "update-00000008"
+    assert same(weights(second.policy), weights(straight.policy))
+    kept = {int(path.name.split("-")[0]) for path in (tmp_path / "again" / "aggregated").iterdir()}
+    assert kept == set(range(3, 12))
+
+
 def test_too_many_skipped_updates_in_a_row_end_training_with_the_batch_saved(tmp_path: Path) -> None:
     bad = {1, 2, 4, 5, 6}
     sitting = Sitting(
