@@ -209,6 +209,18 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process is writing a run directory now."""
+    try:
+        with (path / LOCK).open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def environment(seed: int, command: list[str]) -> dict[str, Any]:
     """What a run's figures depend on besides its recipe."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

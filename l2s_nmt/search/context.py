@@ -14,6 +14,9 @@ from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.types import Trajectories
 
+SCORING = "seconds_scoring"
+"""Note of the time in the costs of finished branches."""
+
 
 @dataclass(frozen=True)
 class LengthLimit:

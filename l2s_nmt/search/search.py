@@ -18,7 +18,7 @@ from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.model import Policy
-from l2s_nmt.search.context import Context, LengthLimit, see
+from l2s_nmt.search.context import SCORING, Context, LengthLimit, see
 from l2s_nmt.search.costs.cost import Cost
 from l2s_nmt.search.randomness import SENTENCES, Draws
 from l2s_nmt.search.roll_in import RollIn
@@ -43,7 +43,7 @@ class Experience:
     observed: Tensor | None
     """(O,) the losses observed, under bandit feedback."""
     seconds: dict[str, float]
-    """Time in "roll_in" and "roll_out", deciding and scoring included."""
+    """Time in "roll_in", in "scoring" what roll-outs wrote, and in all else of the "roll_out"."""
     notes: dict[str, float] = field(default_factory=dict)
     """Sums that the stages left for the log."""
 
@@ -91,7 +91,12 @@ class Search:
         trajectories = self.roll_in(context)
         rolled_in = time.monotonic()
         outcome = self.roll_out(context, trajectories)
-        seconds = {"roll_in": rolled_in - started, "roll_out": time.monotonic() - rolled_in}
+        scoring = context.notes.pop(SCORING, 0.0)
+        seconds = {
+            "roll_in": rolled_in - started,
+            "roll_out": time.monotonic() - rolled_in - scoring,
+            "scoring": scoring,
+        }
         return Experience(
             replace(trajectories, trunk=None),  # which would keep much memory busy
             owner,

@@ -154,6 +154,7 @@ class Trainer:
             accelerator, folder, policy, self.optimizer, averager, aggregate, self.metrics, display.say
         )
         self.clock = 0.0
+        self.used = 0.0
 
     def run(self) -> Progress:
         """Train to the limit, from the newest checkpoint if there is one.
@@ -352,6 +353,7 @@ class Trainer:
 
     def _after_update(self, used: float) -> None:
         progress, limits = self.progress, self.limits
+        self.used = used
         if progress.update % limits.log_every == 0:
             self._log()
         over = used >= 1
@@ -400,7 +402,7 @@ class Trainer:
             "best": better,
         }
         self._write("validation", measured)
-        self.shown["bleu"] = found.bleu
+        self.shown |= {"bleu": found.bleu, "best_bleu": progress.best_bleu}
         source, translation, reference = found.sample
         self.display.say(
             f"update {progress.update}, {progress.seconds / 60:.1f} min: validation BLEU {found.bleu:.2f}"
@@ -423,6 +425,7 @@ class Trainer:
             "update": progress.update,
             "epoch": progress.epoch,
             "minutes": round(progress.seconds / 60, 4),
+            "used": round(min(self.used, 1.0), 4),
             "sentences": progress.sentences,
             "roll_outs": progress.roll_outs,
             **measured,

@@ -152,6 +152,7 @@ def summarise(sums: dict[str, float]) -> dict[str, Any]:
         "roll_outs_per_second": ratio("roll_outs", "seconds_roll_out"),
         "seconds_roll_in": sums.get("seconds_roll_in"),
         "seconds_roll_out": sums.get("seconds_roll_out"),
+        "seconds_scoring": sums.get("seconds_scoring"),
         "seconds_update": sums.get("seconds_update"),
     }
     return {

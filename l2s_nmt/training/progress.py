@@ -1,13 +1,15 @@
-"""What a person sees while a run trains: a bar on a terminal, plain lines in a log file."""
+"""What a person sees while a run trains: a live view on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     Progress,
@@ -16,8 +18,29 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 LINE_EVERY_SECONDS = 30.0
+
+FIELDS = {
+    "": {
+        "loss": "loss {:.3f}",
+        "bleu": "valid BLEU {:.2f}",
+        "best_bleu": "best {:.2f}",
+        "target_tokens_per_second": "{:,.0f} tokens/s",
+        "skipped": "{} updates skipped",
+    },
+    "search": {
+        "roll_in_cost": "roll-in cost {:.3f}",
+        "improvable": "improvable {:.0%}",
+        "advantage_where_improvable": "advantage {:.3f}",
+        "length_ratio": "length {:.2f}",
+        "entropy": "entropy {:.2f}",
+        "roll_outs_per_second": "{:,.0f} roll-outs/s",
+    },
+}
+"""What is shown, by line."""
+TIMES = ("roll_in", "roll_out", "scoring", "update")
 
 
 class Display:
@@ -37,27 +60,27 @@ class Display:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
             console=self.console,
-            disable=not self.live,
         )
-        self.task = self.bar.add_task("training", total=1.0, status="")
+        self.task = self.bar.add_task("training", total=1.0)
+        self.view = Live(console=self.console, refresh_per_second=4, transient=True)
         self.last_line = 0.0
 
     def __enter__(self) -> Display:
-        self.bar.start()
+        if self.live:
+            self.view.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        self.view.stop()
 
     def say(self, text: str) -> None:
         """A line that stays."""
         self.console.print(text, markup=False)
 
-    def step(self, used: float, update: int, measured: dict[str, Any]) -> None:
+    def step(self, used: float, update: int, measured: Mapping[str, Any]) -> None:
         """Show where training stands.
 
         Args:
@@ -65,24 +88,28 @@ class Display:
             update: number of the update.
             measured: the metrics of the latest updates.
         """
-        status = f"update {update}  " + "  ".join(_shown(measured))
-        self.bar.update(self.task, completed=min(used, 1.0), status=status)
-        now = time.monotonic()
-        if not self.live and now - self.last_line >= LINE_EVERY_SECONDS:
-            self.last_line = now
-            self.say(f"{100 * min(used, 1.0):3.0f} %  {status}")
+        used = min(used, 1.0)
+        lines = view_of(update, measured)
+        if self.live:
+            self.bar.update(self.task, completed=used)
+            self.view.update(
+                Group(self.bar, *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines))
+            )
+        elif time.monotonic() - self.last_line >= LINE_EVERY_SECONDS:
+            self.last_line = time.monotonic()
+            self.say(f"{100 * used:3.0f} %  " + "  ".join(line.strip() for line in lines))
 
 
-SHOWN = {
-    "loss": "loss {:.3f}",
-    "target_tokens_per_second": "{:.0f} tokens/s",
-    "roll_in_cost": "roll-in cost {:.3f}",
-    "improvable": "improvable {:.0%}",
-    "length_ratio": "length {:.2f}",
-    "roll_outs_per_second": "{:.0f} roll-outs/s",
-    "bleu": "valid BLEU {:.2f}",
-}
-
-
-def _shown(measured: dict[str, Any]) -> list[str]:
-    return [form.format(measured[key]) for key, form in SHOWN.items() if measured.get(key) is not None]
+def view_of(update: int, measured: Mapping[str, Any]) -> list[str]:
+    """What matters, a line for training, one for the search, and one for where the time goes."""
+    lines = []
+    for name, fields in FIELDS.items():
+        shown = [form.format(measured[key]) for key, form in fields.items() if measured.get(key) is not None]
+        shown = shown if name else [f"update {update:,}", *shown]
+        if shown:
+            lines.append(f"  {name:<8}" + "  ".join(shown))
+    seconds = {name: measured.get(f"seconds_{name}") or 0.0 for name in TIMES}
+    if measured.get("seconds_roll_in") and sum(seconds.values()):
+        shares = (f"{name.replace('_', '-')} {s / sum(seconds.values()):.0%}" for name, s in seconds.items())
+        lines.append("  time    " + "  ".join(shares))
+    return lines

@@ -8,6 +8,7 @@ their costs cannot be compared: all draws but those of the unit ``roll_out`` are
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.decoder_state import DecoderState
-from l2s_nmt.search.context import Context
+from l2s_nmt.search.context import SCORING, Context
 from l2s_nmt.search.costs.cost import Cost
 from l2s_nmt.search.randomness import PLACES, TOKENS
 from l2s_nmt.search.reference.protocol import Reference
@@ -119,7 +120,9 @@ class RollOutPolicy:
         """Losses of (M, width) sentences, padded behind their ends; the reference finishes what the horizon cut."""
         ends = (sentences == context.policy.eos) | (sentences == context.policy.pad)
         words = torch.where(ends.any(1), ends.int().argmax(1), sentences.shape[1])
+        started = time.monotonic()
         losses = self.cost(sentences, words, branches.sentence, context.batch)
+        context.notes[SCORING] += time.monotonic() - started
         if self.horizon is not None:
             last = sentences.gather(1, words.clamp(max=sentences.shape[1] - 1)[:, None])[:, 0]
             # Not those that were cut by their length before.

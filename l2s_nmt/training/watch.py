@@ -1,0 +1,75 @@
+"""Follow a run from another terminal, by its metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from l2s_nmt.run import Run, is_locked
+from l2s_nmt.training.health import Health
+from l2s_nmt.training.progress import Display
+
+LOOK_EVERY_SECONDS = 0.5
+
+
+def watch(run: Run, display: Display) -> None:
+    """Show what a run measures, from where it stands to its end.
+
+    Args:
+        run: that is or will be trained.
+        display: where it is shown.
+
+    Raises:
+        UserError: it is no run directory.
+    """
+    run.read_recipe()
+    health, shown = Health(), dict[str, Any]()
+    with display:
+        for line in _lines(run, display):
+            kind = line["kind"]
+            if kind == "end":
+                display.say(
+                    f"done: {line['update']:,} updates in {line['minutes']:.1f} minutes; best validation BLEU "
+                    f"{line['best_bleu']:.2f} at update {line['best_update']:,}"
+                )
+                return
+            for warning in health(kind, line):
+                display.say(f"update {line['update']:,}: {warning}")
+            if kind == "validation":
+                shown["best_bleu"] = max(line["bleu"], shown.get("best_bleu", line["bleu"]))
+                display.say(
+                    f"update {line['update']:,}, {line['minutes']:.1f} min: validation BLEU {line['bleu']:.2f}"
+                )
+                shown["bleu"] = line["bleu"]
+            else:
+                shown |= line
+            display.step(line["used"], line["update"], shown)
+
+
+def _lines(run: Run, display: Display) -> Iterator[dict[str, Any]]:
+    """Whole lines as they come; from the beginning again where a continued run took lines back."""
+    position, told = 0, False
+    while True:
+        size = run.metrics.stat().st_size if run.metrics.exists() else 0
+        if size < position:
+            display.say("the run went back to its newest checkpoint")
+            position = 0
+        whole = _read_whole_lines(run.metrics, position) if size > position else b""
+        position += len(whole)
+        yield from map(json.loads, whole.splitlines())
+        if whole:
+            told = False
+            continue
+        if not told and not is_locked(run.path):
+            display.say(f"{run.path}: nobody is training it now; waiting (Ctrl-C ends this)")
+            told = True
+        time.sleep(LOOK_EVERY_SECONDS)
+
+
+def _read_whole_lines(path: Path, position: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(position)
+        return b"".join(file.read().rpartition(b"\n")[:2])

@@ -1,0 +1,49 @@
+"""A run is followed from another terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.helpers import command, done, fork, tiny_recipe, write_recipe
+
+
+def test_a_run_is_followed_to_its_end(corpus: Path, tmp_path: Path) -> None:
+    """Through a stop, and the lines that are taken back when it goes on."""
+    run = tmp_path / "run"
+    training = {"max_updates": 60, "log_every": 2, "validate_every": 20, "checkpoint_every": 50}
+    path = write_recipe(
+        tmp_path / "recipe.yaml", tiny_recipe(corpus, search={"algorithm": "aggrevated"}, training=training)
+    )
+    first = fork("train", path, "--output", run)
+    while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_bytes().count(b"\n") < 5:
+        time.sleep(0.01)
+    os.kill(first.pid, signal.SIGKILL)
+    assert first.outcome().status == -signal.SIGKILL
+    watching = fork("watch", run)
+    time.sleep(1.5)
+    done(command("train", path, "--output", run))
+    outcome = done(watching.outcome())
+    assert f"{run}: nobody is training it now" in outcome.err
+    assert "the run went back to its newest checkpoint" in outcome.err
+    assert " %  update " in outcome.err
+    assert "update 40, " in outcome.err
+    assert "done: 60 updates in " in outcome.err
+
+
+def test_what_is_no_run_is_not_watched(tmp_path: Path) -> None:
+    assert "not a run directory" in command("watch", tmp_path).error()
+
+
+def test_watching_ends_with_the_terminal(corpus: Path, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "recipe.yaml", tiny_recipe(corpus, training={"max_updates": 2}))
+    done(command("train", path, "--output", tmp_path / "run"))
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    watching = fork("watch", tmp_path / "run")
+    time.sleep(1)
+    os.kill(watching.pid, signal.SIGINT)
+    outcome = watching.outcome()
+    assert outcome.status == 130
+    assert "Traceback" not in outcome.err
