@@ -1,5 +1,6 @@
 """The run directory: the contract between the commands.
 
+RUN/README.md              the model card, also beside the weights
 RUN/recipe.yaml            the resolved recipe
 RUN/environment.json       versions, hardware, git commit, seed, command
 RUN/tokenizer/             the tokenizer trained for the run (the plain Hugging Face folder)

@@ -14,6 +14,7 @@ from l2s_nmt.architecture import load_model
 from l2s_nmt.data.corpus import describe_split, load_split
 from l2s_nmt.data.tokenizer import load_tokenizer
 from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.card import write_card
 from l2s_nmt.evaluation.compare import System
 from l2s_nmt.evaluation.curves import read_curve
 from l2s_nmt.evaluation.score import Scores, read_scores, score, write_scores
@@ -132,6 +133,7 @@ def evaluate_run(
     scores = score(translations, test_set.references)
     write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
     write_scores(path, scores, split=split, decoding=made_by)
+    write_card(run)
     return scores, False
 
 

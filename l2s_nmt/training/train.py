@@ -10,7 +10,9 @@ from accelerate import Accelerator
 
 from l2s_nmt.architecture import save_model
 from l2s_nmt.cpu import keep_freed_memory
+from l2s_nmt.evaluation.card import write_card
 from l2s_nmt.evaluation.translate import Decoding
+from l2s_nmt.files import writing
 from l2s_nmt.model import Policy
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import as_settings
@@ -94,6 +96,9 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
         texts=in_words,
     )
     progress = trainer.run()
+    if accelerator.is_main_process:
+        with writing(folder):
+            write_card(run)
     _end(accelerator)
     display.say(_closing(progress, folder))
     return run

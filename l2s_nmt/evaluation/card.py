@@ -1,0 +1,179 @@
+"""The model card of a run: what it is, where it comes from, how good it is, and how to make it again.
+
+It is the README.md of the run directory and of each of its folders of weights, in the form in which the Hugging Face
+hub reads it, and is written anew when training ends and whenever the run is scored.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import yaml
+
+from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.score import read_scores
+from l2s_nmt.files import write_text
+from l2s_nmt.recipe import Data, Recipe
+from l2s_nmt.recipe_file import dump_recipe
+from l2s_nmt.run import Run, WeightsName, read_metrics
+from l2s_nmt.search.algorithms import ALGORITHMS
+
+POINTS = 12
+"""Validations in the table of the curve."""
+
+
+def write_card(run: Run) -> None:
+    """Write the card of a run that has weights, beside each of them."""
+    text = render_card(run)
+    folders = [run.folder_of(name) for name in get_args(WeightsName)]
+    for folder in (run.path, *(folder for folder in folders if folder.is_dir())):
+        path = folder / "README.md"
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+            write_text(path, text)
+
+
+def render_card(run: Run) -> str:
+    """The card as Markdown.
+
+    Raises:
+        UserError: recipe or metrics are damaged.
+    """
+    recipe = run.read_recipe()
+    metrics = read_metrics(run)
+    environment = _environment(run)
+    sections = [
+        _front_matter(recipe),
+        _introduction(run, recipe),
+        _scores(run),
+        _training(recipe, metrics, environment),
+        _curve(metrics),
+        _again(recipe, environment),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _front_matter(recipe: Recipe) -> str:
+    values: dict[str, Any] = {
+        "language": [recipe.data.source_language, recipe.data.target_language],
+        "library_name": "transformers",
+        "pipeline_tag": "translation",
+        "tags": ["translation", "l2s_nmt", "learning-to-search", recipe.search.algorithm],
+    }
+    if recipe.data.hub and recipe.data.files is None:
+        values["datasets"] = [recipe.data.hub]
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
+
+
+def _introduction(run: Run, recipe: Recipe) -> str:
+    data, algorithm = recipe.data, ALGORITHMS[recipe.search.algorithm]
+    return f"""# {_plain(run.name)}
+
+Translates {_plain(data.source_language)} to {_plain(data.target_language)}.
+Trained with l2s_nmt by `{recipe.search.algorithm}`: {algorithm.summary} ({algorithm.paper}).
+
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+model = AutoModelForSeq2SeqLM.from_pretrained("FOLDER")  # this one
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+batch = tokenizer(["..."], return_tensors="pt")
+print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
+```"""
+
+
+def _scores(run: Run) -> str:
+    rows = []
+    for path in sorted((run.path / "scores").glob("*.json")):
+        try:
+            scores = read_scores(path)
+            made = json.loads(path.read_text(encoding="utf-8"))["decoding"]
+        except (UserError, OSError, ValueError, KeyError):
+            continue  # of another version; evaluate writes it anew
+        rows.append(
+            f"| {_plain(path.stem)} | {scores.sentences:,} | {made.get('beam')} | {scores.bleu.score:.2f} | "
+            f"{scores.chrf.score:.2f} | {scores.ter.score:.2f} | {scores.bleu.length_ratio:.3f} | "
+            f"`{scores.bleu.signature}` |"
+        )
+    if not rows:
+        return "## Scores\n\nNot evaluated yet (`l2s-nmt evaluate`)."
+    header = "| split | sentences | beam | BLEU | chrF | TER | length ratio | BLEU's signature |"
+    return "\n".join(["## Scores", "", header, "|---|---:|---:|---:|---:|---:|---:|---|", *rows])
+
+
+def _training(recipe: Recipe, metrics: list[dict[str, Any]], environment: dict[str, Any]) -> str:
+    rows = {"data": _corpus(recipe.data)}
+    if recipe.model.from_run or recipe.model.pretrained:
+        rows["started from"] = str(recipe.model.from_run or recipe.model.pretrained)
+    if metrics:
+        last = metrics[-1]
+        rows["training"] = (
+            f"{last['update']:,} updates, {last['sentences']:,} sentences, {last['roll_outs']:,} roll-outs, "
+            f"{last['minutes']:.1f} minutes"
+        )
+    hardware = [*environment.get("gpus", []), environment.get("processor")]
+    rows["hardware"] = ", ".join(str(part) for part in hardware if part) + (
+        f", {environment['processes']} processes" if environment.get("processes", 1) > 1 else ""
+    )
+    rows["seed"] = str(recipe.seed)
+    rows["versions"] = ", ".join(f"{k} {v}" for k, v in environment.get("packages", {}).items())
+    table = [f"| {name} | {_plain(value)} |" for name, value in rows.items() if value]
+    return "\n".join(["## Training", "", "| | |", "|---|---|", *table])
+
+
+def _corpus(data: Data) -> str:
+    """What the loader takes: the first that is given."""
+    if data.files is not None:
+        return f"files in {data.files}"
+    if data.hub is not None:
+        return f"{data.hub} {data.hub_config or ''}".strip()
+    size = f"{data.embedded.train:,}" if data.embedded else "0"
+    return f"the generated corpus, {size} sentence pairs"
+
+
+def _curve(metrics: list[dict[str, Any]]) -> str:
+    points = [line for line in metrics if line["kind"] == "validation"]
+    if not points:
+        return ""
+    step = -(-len(points) // POINTS)
+    best = max(points, key=lambda line: line["bleu"])
+    shown = [line for number, line in enumerate(reversed(points)) if number % step == 0 or line is best]
+    rows = [
+        f"| {line['update']:,} | {line['minutes']:.1f} | {line['bleu']:.2f}{' (best)' if line is best else ''} |"
+        for line in reversed(shown)
+    ]
+    return "\n".join(
+        [
+            "## Validation while training (greedy)",
+            "",
+            "| update | minutes | BLEU |",
+            "|---:|---:|---:|",
+            *rows,
+        ]
+    )
+
+
+def _again(recipe: Recipe, environment: dict[str, Any]) -> str:
+    command = " ".join(environment.get("command", []))
+    return f"## Made by\n\n{_fenced(command, 'bash')}\n\nwith the recipe\n\n{_fenced(dump_recipe(recipe), 'yaml')}"
+
+
+def _fenced(text: str, language: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _plain(text: str) -> str:
+    """On one line of a table, and no markup."""
+    escaped = "".join(f"\\{c}" if c in "\\|`*_[]<>#" else c for c in " ".join(text.split()))
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in escaped)
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found

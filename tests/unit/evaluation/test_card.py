@@ -1,0 +1,79 @@
+"""The model card says what a run is, and holds together whatever stands in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l2s_nmt.evaluation.card import _fenced, _plain, render_card, write_card
+from l2s_nmt.evaluation.score import score, write_scores
+from l2s_nmt.recipe_file import read_recipe
+from l2s_nmt.run import Run, open_run
+from tests.helpers import tiny_recipe, write_corpus, write_recipe
+
+
+def run_in(folder: Path, **sections: dict[str, Any]) -> Run:
+    path = write_recipe(folder / "recipe.yaml", tiny_recipe(write_corpus(folder / "corpus"), **sections))
+    run = open_run(folder / "run", read_recipe(path, []), ["l2s-nmt", "train", str(path)])
+    (run.path / "best").mkdir()
+    return run
+
+
+def measured(run: Run, validations: int) -> None:
+    common = {"epoch": 0, "sentences": 12_345, "roll_outs": 678}
+    lines = [
+        {"kind": "validation", "update": n, "minutes": n / 10, "bleu": 10.0 + n % 7, **common}
+        for n in range(1, validations + 1)
+    ]
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_card_says_where_a_model_comes_from_and_how_good_it_is(tmp_path: Path) -> None:
+    run = run_in(tmp_path, search={"algorithm": "lols"})
+    measured(run, 40)
+    scores = score(["a b c d e", "f g h i"], [["a b c d e"], ["f g h j"]])
+    write_scores(run.scores("test"), scores, split="test", decoding={"beam": 5})
+    write_card(run)
+    card = (run.path / "README.md").read_text()
+    assert (run.path / "best" / "README.md").read_text() == card
+    assert not (run.path / "last").exists()
+    _, front, body = card.split("---\n", 2)
+    values = yaml.safe_load(front)
+    assert values["language"] == ["xa", "xb"]
+    assert values["pipeline_tag"] == "translation"
+    assert "lols" in values["tags"]
+    for part in (
+        "Chang et al. 2015",
+        f"| {scores.bleu.score:.2f} | {scores.chrf.score:.2f} | {scores.ter.score:.2f} |",
+        scores.bleu.signature,
+        "40 updates, 12,345 sentences, 678 roll-outs, 4.0 minutes",
+        f"l2s-nmt train {tmp_path / 'recipe.yaml'}",
+        "vocabulary: 80",
+        "16.00 (best)",
+    ):
+        assert part in body, part
+    curve = body.partition("## Validation")[2].partition("## Made by")[0]
+    assert 10 <= curve.count("\n| ") - 1 <= 13  # not all forty
+
+
+def test_a_run_that_was_not_scored_says_so(tmp_path: Path) -> None:
+    card = render_card(run_in(tmp_path))
+    assert "Not evaluated yet" in card
+    assert "Validation while training" not in card
+
+
+@given(st.text())
+def test_no_text_breaks_out_of_its_place(text: str) -> None:
+    plain = _plain(text)
+    assert plain.isprintable()
+    assert "|" not in plain.replace("\\|", "")
+    assert "<" not in plain.replace("\\<", "")
+    first, *inside, last = _fenced(text, "yaml").split("\n")
+    fence = first.removesuffix("yaml")
+    assert last == fence
+    assert all(fence not in line for line in inside)
