@@ -112,6 +112,36 @@ def train(
 
 
 @app.command()
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, to be copied out.", metavar="[CORPUS/ALGORITHM]")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default standard output.", show_default=False),
+    ] = None,
+) -> None:
+    """List the recipes that come with the project, or copy one out."""
+    from l2s_nmt.errors import UserError
+    from l2s_nmt.files import write_text
+    from l2s_nmt.shipped import list_recipes, read_recipe_text
+
+    if name is None:
+        found = list_recipes()
+        width = max(map(len, found))
+        typer.echo("\n".join(f"{key:<{width}}  {line}" for key, line in found.items()))
+        return
+    text = read_recipe_text(name)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    if output.exists():
+        raise UserError(f"{output}: is there already; choose another --output")
+    with _writing(output):
+        write_text(output, text)
+
+
+@app.command()
 def watch(run: RunArgument) -> None:
     """Follow a run that is trained elsewhere."""
     from l2s_nmt.run import Run
