@@ -37,5 +37,3 @@ def test_a_recipe_is_copied_out_as_it_is(name: str, tmp_path: Path) -> None:
 def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
     message = command("recipes", "../README").error()
     assert "quickstart/aggrevated" in message
-    assert (
-    )
