@@ -92,10 +92,12 @@ def train(
 
         counts = check(resolved, _note)
         typer.echo(dump_recipe(resolved), nl=False)
-        typer.echo(
-            f"# {counts['parameters']:,} parameters, {counts['sentences']:,} training sentences, "
-            f"{counts['batches']:,} updates an epoch"
+        size = (
+            f"{counts['batches']:,} updates in the first block of {resolved.data.block:,} rows"
+            if counts["sentences"] is None
+            else f"{counts['sentences']:,} training sentences, {counts['batches']:,} updates an epoch"
         )
+        typer.echo(f"# {counts['parameters']:,} parameters, {size}")
         return
     if output is None:
         raise UserError(

@@ -65,6 +65,28 @@ class Data:
     train_targets: Literal["required", "none"] = "required"
     """None: training reads source sentences alone, for learning from a loss that needs no reference."""
     filters: Filters = Filters()
+    streaming: bool = False
+    """Read the corpus while training, block by block in its own order, and keep nothing of it in memory or on disk.
+
+    For corpora that are larger than the disk's free space, or that shall not be prepared first. Each block is
+    shuffled in itself, so the corpus should be shuffled beforehand. A tokenizer that is to be trained is trained
+    on a sample of the first million sentence pairs.
+    """
+    block: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    """Sentence pairs of a block of a streamed corpus, before the filters; two blocks are in memory at a time."""
+
+    @model_validator(mode="after")
+    def _can_be_streamed(self) -> Data:
+        if self.streaming and self.files is None and self.hub is None:
+            raise ValueError(
+                "streaming is of files and hub; the embedded corpus is made in memory: set it to false"
+            )
+        if self.streaming and self.filters.duplicates == "drop":
+            raise ValueError(
+                "streaming remembers no sentences of other blocks, so it cannot drop duplicates; set "
+                "filters.duplicates keep, or streaming false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
@@ -222,6 +244,11 @@ class Recipe:
     def _fits_together(self) -> Recipe:
         if self.data.train_targets == "none":
             refuse_without_targets(self.search)
+        if self.data.streaming and self.search.aggregation is not None:
+            raise ValueError(
+                "search.aggregation replays sentences of earlier updates, which data.streaming does not keep; set "
+                "data.streaming false, or search.aggregation null"
+            )
         training = self.training
         others = (training.max_updates, training.max_epochs, training.max_minutes, training.patience)
         nothing = self.search.roll_out.policy == "none" or (

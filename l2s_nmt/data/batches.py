@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Rows = NDArray[np.int64]
+Lengths = NDArray[np.integer[Any]]
 
 _POOL = 100  # batches that are sorted by length together
 
@@ -93,12 +94,13 @@ def load_batch(dataset: Dataset, rows: Rows, pad: int) -> Batch:
     return _batch(source, target, references, rows, pad)
 
 
-def lengths_of(dataset: Dataset) -> tuple[Rows, Rows]:
+def lengths_of(dataset: Dataset) -> tuple[Lengths, Lengths]:
     """Source and target lengths (N,) of a dataset from `encode_split`, EOS included."""
     names = ["source_length", "target_length"]
     tables = list(dataset.select_columns(names).with_format("arrow").iter(100_000))
-    source, target = (np.concatenate([table[name].to_numpy() for table in tables]) for name in names)
-    return source.astype(np.int64), target.astype(np.int64)
+    none = np.zeros(0, dtype=np.int32)
+    source, target = (np.concatenate([none, *(table[name].to_numpy() for table in tables)]) for name in names)
+    return source, target
 
 
 class TokenBatches:
@@ -107,7 +109,7 @@ class TokenBatches:
     The rows are shuffled, cut into pools of about a hundred batches, and sorted by length within each pool;
     so a batch holds sentences of similar length but other ones in each epoch. The order of the batches is
     shuffled too. Epoch e depends on (seed, e) and the lengths alone: a run resumes at batch b of epoch e by
-    skipping b batches.
+    skipping b batches. Where the rows are one block of a larger corpus, the number of the block counts, too.
 
     Args:
         source_lengths: (N,) tokens of each source, EOS included.
@@ -116,41 +118,37 @@ class TokenBatches:
         seed: of the order.
     """
 
-    def __init__(self, source_lengths: Rows, target_lengths: Rows, tokens_per_batch: int, seed: int) -> None:
-        self._source_lengths = np.asarray(source_lengths, dtype=np.int64)
-        self._target_lengths = np.asarray(target_lengths, dtype=np.int64)
-        self._widths = np.maximum(self._source_lengths, self._target_lengths)
+    def __init__(
+        self, source_lengths: Lengths, target_lengths: Lengths, tokens_per_batch: int, seed: int
+    ) -> None:
+        self.widths = np.maximum(source_lengths, target_lengths).astype(np.int32)
+        """(N,) tokens of the longer side."""
+        # Shorter sides break ties, so that the other side is padded little as well.
+        self._shorter = np.minimum(source_lengths, target_lengths).astype(np.int32)
         self._budget = tokens_per_batch
         self._seed = seed
 
-    def epoch(self, epoch: int) -> list[Rows]:
+    def epoch(self, epoch: int, block: int = 0) -> list[Rows]:
         """The batches of one epoch (counted from 0) in order: each the rows (B,) of its sentences.
 
         Every row is in exactly one batch. The number of batches may differ a little from epoch to epoch.
         """
-        generator = np.random.Generator(np.random.PCG64([self._seed, epoch]))
-        order = generator.permutation(len(self._widths))
+        generator = np.random.Generator(np.random.PCG64([self._seed, epoch, block]))
+        order = generator.permutation(len(self.widths))
         pools = self._number_of_pools()
-        pool = np.arange(len(order)) * pools // max(len(order), 1)
-        # Shorter sides break ties, so that the other side is padded little as well.
-        shorter = np.minimum(self._source_lengths, self._target_lengths)
-        order = order[np.lexsort((shorter[order], self._widths[order], pool))]
-        borders = np.searchsorted(pool, np.arange(pools + 1)).tolist()
+        borders = [-(-number * len(order) // pools) for number in range(pools + 1)]
         batches: list[Rows] = []
         for begin, end in pairwise(borders):
-            batches += self._cut(order[begin:end])
+            pool = order[begin:end]
+            batches += self._cut(pool[np.lexsort((self._shorter[pool], self.widths[pool]))])
         return [batches[index] for index in generator.permutation(len(batches))]
 
-    def count(self, epoch: int) -> int:
-        """Number of batches of one epoch."""
-        return len(self.epoch(epoch))
-
     def _number_of_pools(self) -> int:
-        return max(1, round(int(self._widths.sum()) / (self._budget * _POOL)))
+        return max(1, round(int(self.widths.sum(dtype=np.int64)) / (self._budget * _POOL)))
 
     def _cut(self, rows: Rows) -> list[Rows]:
         """Cut rows in ascending order of width greedily: rows * last width <= budget, one row at least."""
-        widths = self._widths[rows].tolist()
+        widths = self.widths[rows].tolist()
         batches = []
         begin = 0
         while begin < len(widths):
@@ -163,7 +161,7 @@ class TokenBatches:
         return batches
 
 
-def split_batch(indices: Rows, lengths: Rows, parts: int) -> list[Rows]:
+def split_batch(indices: Rows, lengths: Lengths, parts: int) -> list[Rows]:
     """Deal the rows of one update out to `parts` = processes * accumulation steps.
 
     The rows are dealt from the longest to the shortest, back and forth (0, 1, 2, 2, 1, 0, ...): the numbers

@@ -21,16 +21,18 @@ order mark at the head of a file are dropped. Nothing else of the text is change
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
-from datasets import Dataset
+import pyarrow as pa
+from datasets import Dataset, IterableDataset
 
 from l2s_nmt.data.locate import ALIASES, Wanted, locate
 from l2s_nmt.data.read import fingerprint_files, read_files, read_records
 from l2s_nmt.data.rows import Row, build, fingerprint, quiet
+from l2s_nmt.data.ticker import Say, silent
 from l2s_nmt.errors import UserError
 
 
@@ -59,6 +61,7 @@ def load_split(
     source_language: str,
     target_language: str,
     targets: bool = True,
+    say: Say = silent,
 ) -> Dataset:
     """Read one split: from `files`, else from `hub`, else from `embedded`, the first that is given.
 
@@ -75,6 +78,7 @@ def load_split(
         source_language: code, as in the names of files or the keys of records.
         target_language: likewise.
         targets: False: read the sources alone; the lists of references are empty.
+        say: is told how far the reading is, where it takes long.
 
     Raises:
         UserError: a split, file, language or data set is missing, or its content is unsound; names file and
@@ -83,13 +87,46 @@ def load_split(
     wanted = Wanted(split, source_language, target_language, targets)
     if files is not None:
         located = locate(Path(files), wanted)
-        return build(lambda: read_files(located, wanted), fingerprint_files(located, wanted))
+        return build(lambda: read_files(located, wanted), fingerprint_files(located, wanted), say)
     if hub is not None:
-        return _load_hub(wanted, hub, hub_config)
+        return _load_hub(wanted, hub, hub_config, say)
     if embedded is not None:
-        return _load_embedded(split, embedded, targets)
+        return _load_embedded(split, embedded, targets, say)
     raise UserError(
         "no corpus is given: name a folder of files, a data set on the hub, or the embedded corpus"
+    )
+
+
+def open_split(
+    split: str,
+    *,
+    files: str | None,
+    hub: str | None,
+    hub_config: str | None,
+    source_language: str,
+    target_language: str,
+    targets: bool = True,
+) -> Callable[[int], Iterator[Row]]:
+    """A split to be read row by row, from `files` or else from `hub`, with nothing kept on disk.
+
+    Takes what `load_split` takes.
+
+    Returns:
+        Gives the rows of the split, in their order, after so many that are skipped without being looked at.
+
+    Raises:
+        UserError: a split, file or data set is missing; while iterating, the content is unsound.
+    """
+    wanted = Wanted(split, source_language, target_language, targets)
+    if files is not None:
+        located = locate(Path(files), wanted)
+        return lambda skip: read_files(located, wanted, skip)
+    if hub is None:
+        raise UserError("no corpus is given: name a folder of files or a data set on the hub")
+    table = _of_hub(split, hub, hub_config, streaming=True)
+    origin = f"{hub}, split {split}"
+    return lambda skip: read_records(
+        _readable(enumerate(table.skip(skip), skip + 1), origin), wanted, origin, skip
     )
 
 
@@ -117,18 +154,20 @@ def describe_split(
     return f"embedded corpus, split {split}"
 
 
-def _load_hub(wanted: Wanted, hub: str, config: str | None) -> Dataset:
-    table = _hub_table(wanted.split, hub, config)
+def _load_hub(wanted: Wanted, hub: str, config: str | None, say: Say) -> Dataset:
+    table = _of_hub(wanted.split, hub, config, streaming=False)
+    origin = f"{hub}, split {wanted.split}"
     return build(
-        lambda: read_records(enumerate(table, 1), wanted, f"{hub}, split {wanted.split}"),
+        lambda: read_records(_readable(enumerate(table, 1), origin), wanted, origin),
         fingerprint([table._fingerprint.encode(), *wanted.key]),
+        say,
     )
 
 
-def _hub_table(split: str, hub: str, config: str | None) -> Dataset:
+def _of_hub(split: str, hub: str, config: str | None, streaming: bool) -> Dataset | IterableDataset:
     try:
         with quiet():
-            splits = datasets.load_dataset(hub, config)
+            splits = datasets.load_dataset(hub, config, streaming=streaming)
     except Exception as error:  # whatever goes wrong there is the id, the configuration or the connection
         reason = str(error).strip().split("\n")[0]
         name = f"{hub} ({config})" if config else hub
@@ -142,7 +181,18 @@ def _hub_table(split: str, hub: str, config: str | None) -> Dataset:
     raise UserError(f"hub data set {hub} has no split {split}; it has {', '.join(splits)}")
 
 
-def _load_embedded(split: str, corpus: EmbeddedCorpus, targets: bool) -> Dataset:
+def _readable(records: Iterable[tuple[int, object]], origin: str) -> Iterator[tuple[int, object]]:
+    try:
+        yield from records
+    except (pa.ArrowException, datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{origin}: cannot be read ({reason}); check the connection, or remove the copy in "
+            f"{datasets.config.HF_DATASETS_CACHE}"
+        ) from error
+
+
+def _load_embedded(split: str, corpus: EmbeddedCorpus, targets: bool, say: Say) -> Dataset:
     from l2s_nmt.data import embedded
 
     sizes = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
@@ -158,4 +208,5 @@ def _load_embedded(split: str, corpus: EmbeddedCorpus, targets: bool) -> Dataset
 
     # The generator's own code is part of what the sentences depend on.
     code = [path.read_bytes() for path in sorted(Path(embedded.__file__).parent.rglob("*.py"))]
-    return build(rows, fingerprint([split.encode(), repr((sizes[split], corpus.seed, kept)).encode(), *code]))
+    key = fingerprint([split.encode(), repr((sizes[split], corpus.seed, kept)).encode(), *code])
+    return build(rows, key, say)

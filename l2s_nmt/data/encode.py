@@ -1,42 +1,31 @@
-"""Token ids of a whole split, kept on disk and reused while data, tokenizer and settings stay the same.
-
-A finished encoding is a folder named after its fingerprint, with the ids (Arrow, memory-mapped) and their
-checksum. It is written beside its place and moved there when complete, so an interrupted run leaves nothing
-that could be taken for finished; a folder whose content does not fit its checksum is made again.
-"""
+"""Token ids of a whole split, kept on disk and reused while data, tokenizer and settings stay the same."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
-from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from l2s_nmt.data.tokenizer import encode_sources, encode_targets
+from l2s_nmt.data.encoder import SCHEMA, Encoder
+from l2s_nmt.data.store import TABLE, Report, kept, write_table
+from l2s_nmt.data.ticker import Say, Ticker, silent
 from l2s_nmt.errors import UserError
-from l2s_nmt.files import whole_folder
 
-SCHEMA = pa.schema(
-    {
-        "source_ids": pa.list_(pa.int32()),
-        "target_ids": pa.list_(pa.int32()),  # of the first reference; EOS alone where there is none
-        "reference_ids": pa.list_(pa.list_(pa.int32())),  # of all references; empty where there is none
-        "source_length": pa.int32(),  # tokens, EOS included
-        "target_length": pa.int32(),
-        "row": pa.int64(),  # in the dataset that was encoded
-    }
-)
+_FORMAT = "2"  # part of every fingerprint: raise it when the same input is to be encoded differently
+_CHUNK = 10_000  # rows encoded at a time
 
-_FORMAT = "1"  # part of every fingerprint: raise it when the same input is to be encoded differently
-_CHUNK = 1_000  # rows encoded at a time
+Limits = tuple[int | None, int | None]
+"""Most tokens of a source and of a target."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +64,9 @@ def encode_split(
     drop_too_long: bool,
     cache_directory: Path,
     origin: str,
+    say: Say = silent,
 ) -> tuple[Dataset, EncodingReport]:
-    """Encode source and references of each row; the columns are those of `SCHEMA`.
+    """Encode source and references of each row; the columns are those of `encoder.SCHEMA`.
 
     Several processes may call this at once: one writes and the others wait for it.
 
@@ -88,6 +78,7 @@ def encode_split(
         drop_too_long: drop and count longer pairs instead of refusing them.
         cache_directory: where encodings are kept; made if missing.
         origin: where the split lives, as `describe_split` names it.
+        say: is told how far the encoding is.
 
     Raises:
         UserError: a sentence is too long and may not be dropped, or none is left.
@@ -95,18 +86,54 @@ def encode_split(
     limits = (max_source_tokens, max_target_tokens)
     given = [_FORMAT, dataset._fingerprint, tokenizer_fingerprint(tokenizer), limits, drop_too_long]
     name = hashlib.blake2b(json.dumps(given).encode(), digest_size=16).hexdigest()
-    cache_directory.mkdir(parents=True, exist_ok=True)
-    finished = cache_directory / name
-    with FileLock(cache_directory / f"{name}.lock"):
-        cached = _open(finished)
-        if cached is not None:
-            return cached
-        with whole_folder(finished) as folder:
-            _write(folder, dataset, tokenizer, limits, drop_too_long, origin)
-        written = _open(finished)
-    if written is None:
-        raise OSError(f"{finished}: what was written cannot be read back; is the disk full or failing?")
-    return written
+
+    def write(temporary: Path) -> Report:
+        encoder = Encoder(tokenizer, threads=_cores())
+        counts: Counter[str] = Counter()
+        batches = _batches(dataset, encoder, limits, counts, None if drop_too_long else origin)
+        ticker = Ticker(say, "encoding", len(dataset))
+        write_table(temporary, SCHEMA, _watched(batches, ticker))
+        if not counts["kept"]:
+            raise UserError(f"{origin}: {nothing_short_enough(limits)}")
+        return asdict(encoding_report(counts))
+
+    folder = cache_directory / name
+    report = EncodingReport(**kept(folder, write))
+    return Dataset.from_file(str(folder / TABLE)), report
+
+
+def nothing_short_enough(limits: Limits) -> str:
+    """What to say where every pair is too long."""
+    return (
+        f"every sentence pair is longer than {limits[0]} source or {limits[1]} target tokens; raise the limit or "
+        "check the corpus"
+    )
+
+
+def encoding_report(counts: Counter[str]) -> EncodingReport:
+    """The report on what `drop_long` counted."""
+    return EncodingReport(
+        total=counts["total"],
+        kept=counts["kept"],
+        long_source=counts["long_source"],
+        long_target=counts["long_target"],
+        source_tokens=counts["source_tokens"],
+        target_tokens=counts["target_tokens"],
+    )
+
+
+def drop_long(encoded: pa.RecordBatch, limits: Limits, counts: Counter[str]) -> pa.RecordBatch:
+    """The sentences (of `encoder.SCHEMA`) within the limits; what became of the others is added to the counts."""
+    long_source, long_target = (_longer(encoded, side, limit) for side, limit in _sides(limits))
+    short = encoded.filter(pc.invert(pc.or_(long_source, long_target)))
+    referenced = pc.greater(pc.list_value_length(short["reference_ids"]), 0)
+    counts["total"] += len(encoded)
+    counts["kept"] += len(short)
+    counts["long_source"] += pc.sum(long_source).as_py() or 0
+    counts["long_target"] += pc.sum(pc.and_not(long_target, long_source)).as_py() or 0
+    counts["source_tokens"] += pc.sum(short["source_length"]).as_py() or 0
+    counts["target_tokens"] += pc.sum(short["target_length"].filter(referenced)).as_py() or 0
+    return short
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -122,95 +149,51 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return total.hexdigest()
 
 
-def _write(
-    folder: Path,
-    dataset: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    limits: tuple[int | None, int | None],
-    drop_too_long: bool,
-    origin: str,
-) -> None:
-    counts = dict.fromkeys(("kept", "long_source", "long_target", "source_tokens", "target_tokens"), 0)
-    path = folder / "ids.arrow"
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
-        for chunk in _encoded_chunks(dataset, tokenizer):
-            kept = []
-            for record in chunk:
-                too_long = _too_long(record, limits)
-                if too_long is None:
-                    kept.append(record)
-                elif drop_too_long:
-                    counts[f"long_{too_long}"] += 1
-                else:
-                    raise _refusal(record, too_long, limits, dataset, origin)
-            counts["kept"] += len(kept)
-            counts["source_tokens"] += sum(record["source_length"] for record in kept)
-            counts["target_tokens"] += sum(r["target_length"] for r in kept if r["reference_ids"])
-            if kept:
-                writer.write_batch(pa.RecordBatch.from_pylist(kept, schema=SCHEMA))
-    if not counts["kept"]:
-        raise UserError(
-            f"{origin}: every sentence pair is longer than {limits[0]} source or {limits[1]} target tokens; "
-            f"raise the limit or check the corpus"
-        )
-    report = EncodingReport(total=len(dataset), **counts)
-    (folder / "report.json").write_text(json.dumps({"report": asdict(report), "checksum": _checksum(path)}))
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _encoded_chunks(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[dict[str, Any]]]:
+def _batches(
+    dataset: Dataset, encoder: Encoder, limits: Limits, counts: Counter[str], origin: str | None
+) -> Iterator[pa.RecordBatch]:
+    """The sentences within the limits; with an origin, a longer one is refused."""
     row = 0
     for chunk in dataset.select_columns(["source", "references"]).iter(_CHUNK):
-        sources = encode_sources(tokenizer, chunk["source"])
-        texts = [text for references in chunk["references"] for text in references]
-        flat = iter(encode_targets(tokenizer, texts) if texts else [])  # no tokenizer takes an empty list
-        records = []
-        for source_ids, references in zip(sources, chunk["references"], strict=True):
-            reference_ids = [next(flat) for _ in references]
-            target_ids = reference_ids[0] if reference_ids else [tokenizer.eos_token_id]
-            records.append(
-                {
-                    "source_ids": source_ids,
-                    "target_ids": target_ids,
-                    "reference_ids": reference_ids,
-                    "source_length": len(source_ids),
-                    "target_length": len(target_ids),
-                    "row": row,
-                }
-            )
-            row += 1
-        yield records
+        encoded = encoder(chunk["source"], chunk["references"], row)
+        row += len(encoded)
+        short = drop_long(encoded, limits, counts)
+        if origin is not None and len(short) < len(encoded):
+            raise _refusal(encoded, limits, dataset, origin)
+        yield short
 
 
-def _too_long(record: dict[str, Any], limits: tuple[int | None, int | None]) -> str | None:
-    for side, limit in zip(("source", "target"), limits, strict=True):
-        if limit is not None and record[f"{side}_length"] > limit:
-            return side
-    return None
+def _watched(batches: Iterator[pa.RecordBatch], ticker: Ticker) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        ticker(len(batch))
 
 
-def _refusal(
-    record: dict[str, Any], side: str, limits: tuple[int | None, int | None], dataset: Dataset, origin: str
-) -> UserError:
-    limit = limits[0] if side == "source" else limits[1]
-    line = dataset[record["row"]]["line"]
+def _sides(limits: Limits) -> Iterator[tuple[str, int | None]]:
+    return zip(("source", "target"), limits, strict=True)
+
+
+def _longer(encoded: pa.RecordBatch, side: str, limit: int | None) -> pa.BooleanArray:
+    return pc.greater(encoded[f"{side}_length"], (1 << 31) - 1 if limit is None else limit)
+
+
+def _refusal(encoded: pa.RecordBatch, limits: Limits, dataset: Dataset, origin: str) -> UserError:
+    """Of the first sentence that is too long, its source before its target."""
+    found = {
+        pc.index(longer, True).as_py(): (side, limit)
+        for side, limit, longer in reversed(
+            [(side, limit, _longer(encoded, side, limit)) for side, limit in _sides(limits)]
+        )
+    }
+    first = min(index for index in found if index >= 0)
+    side, limit = found[first]
+    line = dataset[encoded["row"][first].as_py()]["line"]
     return UserError(
-        f"{origin}, line {line}: the {side} has {record[f'{side}_length']} tokens, at most {limit} are "
+        f"{origin}, line {line}: the {side} has {encoded[f'{side}_length'][first]} tokens, at most {limit} are "
         f"allowed; split or remove the sentence, or give the model more positions"
     )
-
-
-def _open(folder: Path) -> tuple[Dataset, EncodingReport] | None:
-    """The finished encoding in a folder; None where there is none, or none that is whole."""
-    try:
-        saved = json.loads((folder / "report.json").read_text())
-        path = folder / "ids.arrow"
-        if saved["checksum"] != _checksum(path):
-            return None
-        return Dataset.from_file(str(path)), EncodingReport(**saved["report"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").hexdigest()

@@ -6,15 +6,27 @@ Lengths in tokens are known only after encoding; `encode_split` filters by them.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import pyarrow as pa
 from datasets import Dataset
+from numpy.typing import NDArray
 
+from l2s_nmt.data.store import TABLE, Report, kept, write_table
+from l2s_nmt.data.ticker import Say, Ticker, silent
 from l2s_nmt.errors import UserError
 
 _CHUNK = 10_000  # rows read at a time
+_SCHEMA = pa.schema({"row": pa.int64()})
+_FORMAT = "1"  # part of every fingerprint: raise it when the same rows are to be kept otherwise
+
+Reason = Literal["empty", "long", "unequal", "duplicate"]
 
 
 @dataclass(frozen=True)
@@ -48,62 +60,116 @@ def apply_filters(
     max_words: int | None,
     max_ratio: float | None,
     drop_duplicates: bool,
+    cache_directory: Path,
+    say: Say = silent,
 ) -> tuple[Dataset, FilterReport]:
     """Drop pairs with an empty side, and those that fail the given filters. Meant for the training split
     only.
 
     The order of what is kept does not change, and neither does its column `line`. A source without references
-    counts as a pair that has this side alone.
+    counts as a pair that has this side alone. What is kept is remembered, by the dataset's fingerprint.
 
     Args:
         dataset: as `load_split` returns it.
         max_words: most words (between white space) on either side; None: any number.
         max_ratio: largest ratio between the numbers of words of the two sides; None: any.
         drop_duplicates: keep only the first of several pairs with the same source and first reference.
+        cache_directory: where it is remembered; made if missing.
+        say: is told how far the filtering is.
 
     Raises:
         UserError: nothing is left.
     """
-    seen: set[bytes] = set()
-    counts: Counter[str] = Counter()
-    kept = []
+    settings = (max_words, max_ratio, drop_duplicates)
+    given = json.dumps([_FORMAT, dataset._fingerprint, settings])
+    name = hashlib.blake2b(given.encode(), digest_size=16).hexdigest()
+
+    def write(temporary: Path) -> Report:
+        rows, report = _look_through(dataset, max_words, max_ratio, drop_duplicates, say)
+        write_table(temporary, _SCHEMA, [pa.record_batch([rows], schema=_SCHEMA)])
+        return asdict(report)
+
+    folder = cache_directory / name
+    report = FilterReport(**kept(folder, write))
+    if report.kept == report.total:
+        return dataset, report
+    with pa.memory_map(str(folder / TABLE)) as source:
+        rows = pa.ipc.open_stream(source).read_all()["row"].to_numpy()
+    return dataset.select(rows, new_fingerprint=name), report
+
+
+def _look_through(
+    dataset: Dataset, max_words: int | None, max_ratio: float | None, drop_duplicates: bool, say: Say
+) -> tuple[NDArray[np.int64], FilterReport]:
+    """The rows that are kept."""
+    ticker = Ticker(say, "filtering", len(dataset))
+    counts: Counter[Reason] = Counter()
+    good = np.zeros(len(dataset), dtype=bool)
+    digests = np.zeros(len(dataset) if drop_duplicates else 0, dtype="V16")
     sources_alone = True
-    for row, (source, reference) in enumerate(_pairs(dataset)):
+    for row, (source, reference) in enumerate(_pairs(dataset, ticker)):
         sources_alone = sources_alone and reference is None
-        reason = _why_dropped(source, reference, max_words, max_ratio)
-        if reason is None and drop_duplicates:
-            text = f"{len(source)} {source}{reference or ''}"
-            key = hashlib.blake2b(text.encode(), digest_size=16).digest()
-            reason = "duplicate" if key in seen else None
-            seen.add(key)
-        if reason is None:
-            kept.append(row)
-        else:
+        reason = why_dropped(source, reference, max_words, max_ratio)
+        if reason is not None:
             counts[reason] += 1
-    report = FilterReport(
-        total=len(dataset),
-        kept=len(kept),
+            continue
+        good[row] = True
+        if drop_duplicates:
+            text = f"{len(source)} {source}{reference or ''}"
+            digests[row] = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    rows = np.flatnonzero(good)
+    if drop_duplicates:
+        first = _first_of_each(digests[rows])
+        counts["duplicate"] = len(rows) - len(first)
+        rows = rows[first]
+    report = filter_report(len(dataset), counts, sources_alone)
+    if not len(rows):
+        raise UserError(f"the filters leave no training data: {report}; loosen them or check the corpus")
+    return rows, report
+
+
+def filter_report(total: int, counts: Counter[Reason], sources_alone: bool) -> FilterReport:
+    """The report on so many pairs of which some were dropped."""
+    return FilterReport(
+        total=total,
+        kept=total - counts.total(),
         empty=counts["empty"],
         long=counts["long"],
         unequal=counts["unequal"],
         duplicate=counts["duplicate"],
         sources_alone=sources_alone,
     )
-    if not kept:
-        raise UserError(f"the filters leave no training data: {report}; loosen them or check the corpus")
-    return (dataset if report.kept == report.total else dataset.select(kept)), report
 
 
-def _pairs(dataset: Dataset) -> Iterator[tuple[str, str | None]]:
+def _first_of_each(digests: NDArray[np.void]) -> NDArray[np.int64]:
+    """Where each digest occurs first, in ascending order."""
+    halves = digests.view(np.uint64).reshape(-1, 2)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: the first of equals comes first
+    ordered = halves[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(1)
+    return np.sort(order[new])
+
+
+def _pairs(dataset: Dataset, ticker: Ticker) -> Iterator[tuple[str, str | None]]:
     """Source and first reference, if it has one."""
     for chunk in dataset.select_columns(["source", "references"]).iter(_CHUNK):
-        for source, references in zip(chunk["source"], chunk["references"], strict=True):
-            yield source, references[0] if references else None
+        yield from first_references(chunk["source"], chunk["references"])
+        ticker(len(chunk["source"]))
 
 
-def _why_dropped(
+def first_references(
+    sources: Iterable[str], references: Iterable[list[str]]
+) -> Iterator[tuple[str, str | None]]:
+    """Each source with its first reference, if it has one."""
+    for source, texts in zip(sources, references, strict=True):
+        yield source, texts[0] if texts else None
+
+
+def why_dropped(
     source: str, reference: str | None, max_words: int | None, max_ratio: float | None
-) -> str | None:
+) -> Reason | None:
+    """The first filter that a pair fails, duplicates aside."""
     sides = [len(side.split()) for side in (source, reference) if side is not None]
     fewer, more = min(sides), max(sides)
     if fewer == 0:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,28 @@ import pyarrow.parquet as pq
 
 from l2s_nmt.data.locate import Located, Wanted
 from l2s_nmt.data.rows import Row, fingerprint
+from l2s_nmt.data.store import checksum
 from l2s_nmt.errors import UserError
 
 
-def read_files(located: Located, wanted: Wanted) -> Iterator[Row]:
+def read_files(located: Located, wanted: Wanted, skip: int = 0) -> Iterator[Row]:
     """Rows of the files of a split.
+
+    Args:
+        located: the files.
+        wanted: what of them.
+        skip: rows to leave out at the head, which are not looked at.
 
     Raises:
         UserError: while iterating, at what is unsound.
     """
     path = located.paths[0]
     if located.kind == "text":
-        return _read_text(located.paths)
+        return _read_text(located.paths, skip)
     if located.kind == "tsv":
-        return _read_tsv(path, wanted.targets)
-    records = _json_records(path) if located.kind == "jsonl" else _parquet_records(path)
-    return read_records(records, wanted, str(path))
+        return _read_tsv(path, wanted.targets, skip)
+    records = _json_records(path, skip) if located.kind == "jsonl" else _parquet_records(path, skip)
+    return read_records(records, wanted, str(path), skip)
 
 
 def fingerprint_files(located: Located, wanted: Wanted) -> str:
@@ -44,15 +49,14 @@ def fingerprint_files(located: Located, wanted: Wanted) -> str:
     parts = [located.kind.encode(), *wanted.key]
     for path in located.paths:
         try:
-            with path.open("rb") as stream:
-                parts.append(path.suffix.encode() + hashlib.file_digest(stream, "blake2b").digest())
+            parts.append(path.suffix.encode() + checksum(path).encode())
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error})") from None
     return fingerprint(parts)
 
 
-def _read_text(paths: tuple[Path, ...]) -> Iterator[Row]:
-    for line, texts in enumerate(zip_longest(*(_lines(path) for path in paths)), 1):
+def _read_text(paths: tuple[Path, ...], skip: int) -> Iterator[Row]:
+    for line, texts in enumerate(zip_longest(*(_lines(path, skip) for path in paths)), skip + 1):
         if None in texts:
             counts = ", ".join(f"{path} has {sum(1 for _ in _lines(path))} lines" for path in paths)
             raise UserError(
@@ -61,9 +65,11 @@ def _read_text(paths: tuple[Path, ...]) -> Iterator[Row]:
         yield texts[0], [*texts[1:2], *filter(None, texts[2:])], line
 
 
-def _read_tsv(path: Path, targets: bool) -> Iterator[Row]:
+def _read_tsv(path: Path, targets: bool, skip: int) -> Iterator[Row]:
     fewest, width = 2 if targets else 1, 0
-    for line, text in enumerate(_lines(path), 1):
+    if skip:
+        width = 1 + next(_lines(path)).count("\t")
+    for line, text in enumerate(_lines(path, skip), skip + 1):
         columns = text.split("\t")
         width = width or len(columns)
         if len(columns) < fewest or len(columns) != width:
@@ -73,8 +79,8 @@ def _read_tsv(path: Path, targets: bool) -> Iterator[Row]:
         yield columns[0], [columns[1], *filter(None, columns[2:])] if targets else [], line
 
 
-def _json_records(path: Path) -> Iterator[tuple[int, object]]:
-    for line, text in enumerate(_lines(path), 1):
+def _json_records(path: Path, skip: int) -> Iterator[tuple[int, object]]:
+    for line, text in enumerate(_lines(path, skip), skip + 1):
         try:
             yield line, json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -83,30 +89,45 @@ def _json_records(path: Path) -> Iterator[tuple[int, object]]:
             ) from None
 
 
-def _parquet_records(path: Path) -> Iterator[tuple[int, object]]:
-    row = 0
+def _parquet_records(path: Path, skip: int) -> Iterator[tuple[int, object]]:
     try:
         with pq.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=1_000):
-                for record in batch.to_pylist():
-                    row += 1
-                    yield row, record
+            group, row = _row_group(table.metadata, skip)
+            groups = range(group, table.num_row_groups)
+            for batch in table.iter_batches(batch_size=1_000, row_groups=groups):
+                begin = min(max(skip - row, 0), len(batch))
+                yield from enumerate(batch.slice(begin).to_pylist(), row + begin + 1)
+                row += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable parquet file ({error})") from None
 
 
-def read_records(records: Iterable[tuple[int, object]], wanted: Wanted, origin: str) -> Iterator[Row]:
+def _row_group(metadata: pq.FileMetaData, row: int) -> tuple[int, int]:
+    """The row group that holds a row, and the first row of that group."""
+    first = 0
+    for group in range(metadata.num_row_groups):
+        count = metadata.row_group(group).num_rows
+        if row < first + count:
+            return group, first
+        first += count
+    return metadata.num_row_groups, first
+
+
+def read_records(
+    records: Iterable[tuple[int, object]], wanted: Wanted, origin: str, skip: int = 0
+) -> Iterator[Row]:
     """Rows from (line, record) pairs, where a record maps language codes to text.
 
     Args:
         records: pairs in order.
         wanted: which languages.
         origin: for messages.
+        skip: how many were left out before the first of them.
 
     Raises:
         UserError: a record has another form, or there is none.
     """
-    line = 0
+    line = skip
     for line, record in records:
         where = f"{origin}, line {line}"
         if isinstance(record, Mapping) and isinstance(record.get("translation"), Mapping):
@@ -142,9 +163,9 @@ def _texts(record: Mapping[str, Any], language: str, where: str) -> list[str]:
     return texts
 
 
-def _lines(path: Path) -> Iterator[str]:
-    line = 0
-    for line, raw in enumerate(_raw_lines(path), 1):
+def _lines(path: Path, skip: int = 0) -> Iterator[str]:
+    line = skip
+    for line, raw in enumerate(islice(_raw_lines(path), skip, None), skip + 1):
         try:
             yield raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:

@@ -3,42 +3,67 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
 
 import datasets
+import pyarrow as pa
 from datasets import Dataset
 
-from l2s_nmt.errors import UserError
+from l2s_nmt.data.store import TABLE, Report, kept, write_table
+from l2s_nmt.data.ticker import Say, Ticker, silent
 
-FEATURES = datasets.Features(
+SCHEMA = pa.schema(
     {
-        "source": datasets.Value("string"),
-        "references": datasets.List(datasets.Value("string")),  # the first is the target; none: sources alone
-        "line": datasets.Value("int64"),  # counted from 1 in the file, or the row in the table
+        "source": pa.string(),
+        "references": pa.list_(pa.string()),  # the first is the target; none: sources alone
+        "line": pa.int64(),  # counted from 1 in the file, or the row in the table
     }
 )
 
-_FORMAT = b"1"  # part of every fingerprint: raise it when the same files are to be read differently
+FEATURES = datasets.Features.from_arrow_schema(SCHEMA)
+
+_FORMAT = b"2"  # part of every fingerprint: raise it when the same files are to be read differently
+_CHUNK = 10_000  # rows written at a time
 
 Row = tuple[str, list[str], int]
-"""Source, references and line, as in `FEATURES`."""
+"""Source, references and line, as in `SCHEMA`."""
 
 
-def build(rows: Callable[[], Iterator[Row]], fingerprint: str) -> Dataset:
-    """Write the rows to the cache of `datasets`, which drops what it cannot finish; or find them there."""
+def build(rows: Callable[[], Iterator[Row]], fingerprint: str, say: Say = silent) -> Dataset:
+    """Write the rows to the cache of `datasets`, whole or not at all; or find them there.
 
-    def generate() -> Iterator[dict[str, object]]:
-        for source, references, line in rows():
-            yield {"source": source, "references": references, "line": line}
+    Args:
+        rows: reads them.
+        fingerprint: of all that they depend on.
+        say: is told how far the reading is.
+    """
+    ticker = Ticker(say, "reading")
 
-    try:
-        with quiet():
-            return Dataset.from_generator(generate, features=FEATURES, fingerprint=fingerprint)
-    except datasets.exceptions.DatasetGenerationError as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
+    def write(temporary: Path) -> Report:
+        write_table(temporary, SCHEMA, _batches(rows(), ticker))
+        return {}
+
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "l2s_nmt" / fingerprint
+    kept(folder, write)
+    dataset = Dataset.from_file(str(folder / TABLE))
+    dataset._fingerprint = fingerprint  # its own would depend on the time of the file
+    return dataset
+
+
+def _batches(rows: Iterator[Row], ticker: Ticker) -> Iterator[pa.RecordBatch]:
+    while chunk := list(islice(rows, _CHUNK)):
+        yield _batch(chunk)
+        ticker(len(chunk))
+
+
+def _batch(rows: Iterable[Row]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    return pa.record_batch(
+        [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
 
 
 @contextmanager

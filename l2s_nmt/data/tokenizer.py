@@ -7,6 +7,7 @@ unknown 2, then the pieces in SentencePiece's own order. There is no BOS: Marian
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -27,7 +28,7 @@ from l2s_nmt.errors import UserError
 
 PAD, EOS, UNKNOWN = 0, 1, 2
 
-_SAMPLE = 2_000_000  # sentences; more do not change the pieces but fill the memory
+_SAMPLE = 500_000  # sentences; more hardly change the pieces, and each takes about 2 kB of memory
 _THREADS = 4  # written into the model file: fixed, so that the file is the same on every machine
 
 
@@ -46,7 +47,7 @@ def train_tokenizer(
     """Train SentencePiece and save it as a Marian tokenizer in `directory`.
 
     The same sentences and settings give the same files. Text is not normalised (no NFKC): what is decoded is
-    what was encoded, runs of spaces aside. From a larger corpus a random sample of two million sentences is
+    what was encoded, runs of spaces aside. From a larger corpus a random sample of half a million sentences is
     used.
 
     Args:
@@ -117,6 +118,12 @@ def load_tokenizer(
             if language is not None:
                 setattr(tokenizer, attribute, _language_code(tokenizer, language, str(path_or_id)))
     return tokenizer
+
+
+def copied(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The same tokenizer for another thread: one that encodes is set to a language meanwhile."""
+    with _without_sacremoses_advice():
+        return copy.deepcopy(tokenizer)
 
 
 def encode_sources(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

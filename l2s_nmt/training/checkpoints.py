@@ -42,8 +42,10 @@ class Progress:
 
     update: int = 0
     epoch: int = 0
+    block: int = 0
+    """Of the epoch; the whole corpus is one block unless it is streamed."""
     batch: int = 0
-    """Updates done in this epoch."""
+    """Updates done in this block."""
     sentences: int = 0
     """Sentences seen, over all epochs."""
     roll_outs: int = 0

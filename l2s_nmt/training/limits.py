@@ -22,9 +22,17 @@ class Limits:
     max_skipped: int = 20
     """Updates skipped in a row, after which training has failed."""
 
-    def used(self, progress: Progress, batches: int) -> float:
-        """The share of the nearest limit that is used up."""
-        epochs = progress.epoch + progress.batch / max(batches, 1)
+    def used(self, progress: Progress, batches: int, blocks: int | None) -> float:
+        """The share of the nearest limit that is used up.
+
+        Args:
+            progress: where the run stands.
+            batches: of the block where it stands.
+            blocks: of an epoch; None: not known yet, so whole epochs count alone.
+        """
+        epochs = float(progress.epoch)
+        if blocks is not None:
+            epochs += (progress.block + progress.batch / max(batches, 1)) / blocks
         shares = [
             progress.update / self.max_updates if self.max_updates else 0.0,
             epochs / self.max_epochs if self.max_epochs else 0.0,

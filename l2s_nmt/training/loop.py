@@ -18,7 +18,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from l2s_nmt.cpu import FastDropout
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.errors import TrainingFailed
+from l2s_nmt.errors import TrainingFailed, UserError
 from l2s_nmt.files import writing
 from l2s_nmt.model import Policy, Term
 from l2s_nmt.search.randomness import Draws
@@ -69,12 +69,21 @@ class Validation:
 class TrainingData:
     """The updates of an epoch, and the sentences of a part of one."""
 
-    epoch: Callable[[int], Sequence[Any]]
-    """The row numbers of every update of an epoch."""
+    block: Callable[[int, int], Sequence[Any] | None]
+    """The row numbers of every update of an epoch's block; None behind its last."""
     split: Callable[[Any, int], list[Any]]
-    """The rows of one update in so many parts."""
+    """The rows of one update of this block in so many parts."""
     load: Callable[[Any], Batch]
-    """The batch of the given rows."""
+    """The batch of the given rows of this block."""
+    blocks: Callable[[], int | None] = lambda: 1
+    """Blocks of an epoch; None where it is not known yet."""
+    close: Callable[[], None] = lambda: None
+    """Nothing more will be asked for."""
+
+
+def in_one_block(epoch: Callable[[int], Sequence[Any]]) -> Callable[[int, int], Sequence[Any] | None]:
+    """The updates of an epoch, all in its first block."""
+    return lambda number, block: epoch(number) if block == 0 else None
 
 
 class Trainer:
@@ -162,7 +171,7 @@ class Trainer:
         Raises:
             Interrupted: SIGINT or SIGTERM came; a checkpoint is written.
         """
-        with self.signals, self.display:
+        with self.signals, self.display, closing(self.data):
             self.progress = self.keeper.take_up(self.sums)
             self.clock = time.monotonic() - self.progress.seconds
             while not self.progress.finished:
@@ -170,16 +179,29 @@ class Trainer:
         return self.progress
 
     def _epoch(self) -> None:
-        updates = self.data.epoch(self.progress.epoch)
-        while self.progress.batch < len(updates):
+        updates = self._updates()
+        if updates and self.progress.batch >= len(updates):
+            raise UserError(
+                f"{self.folder}: the training data are not those that this run was begun with; bring them back, or "
+                "choose another --output"
+            )
+        while updates and not self.progress.finished:
             self._update(updates[self.progress.batch])
             self.progress.batch += 1
             if self.progress.batch == len(updates):
-                self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
-            used = self.limits.used(self.progress, len(updates))
-            self._after_update(used)
-            if self.progress.finished or self.progress.batch == 0:
-                return
+                self.progress.block, self.progress.batch = self.progress.block + 1, 0
+                updates = self._updates()
+            self._after_update(self.limits.used(self.progress, len(updates or ()), self.data.blocks()))
+
+    def _updates(self) -> Sequence[Any] | None:
+        """Those of the block where training stands, or of the next that has some; None: the next epoch has come."""
+        progress = self.progress
+        while (updates := self.data.block(progress.epoch, progress.block)) is not None:
+            if len(updates):
+                return updates
+            progress.block += 1
+        progress.epoch, progress.block = progress.epoch + 1, 0
+        return None
 
     def _update(self, rows: Any) -> None:
         """One step of the optimiser on one batch of sentences."""

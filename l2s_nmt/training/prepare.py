@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
+import sentencepiece
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.architecture import load_model, new_model
 from l2s_nmt.data.batches import TokenBatches, lengths_of, load_batch, split_batch
-from l2s_nmt.data.corpus import describe_split, load_split
+from l2s_nmt.data.corpus import describe_split, load_split, open_split
 from l2s_nmt.data.encode import encode_split
 from l2s_nmt.data.filters import apply_filters
+from l2s_nmt.data.store import REPORT, Report, kept
+from l2s_nmt.data.stream import ALONE, Opened, Processes, Stream
+from l2s_nmt.data.ticker import Say
 from l2s_nmt.data.tokenizer import encode_sources, load_tokenizer, train_tokenizer
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.translate import check_lengths
@@ -25,26 +33,26 @@ from l2s_nmt.files import whole_folder
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe import Tokenizer as TokenizerSettings
 from l2s_nmt.run import Run, corpus_place
-from l2s_nmt.training.loop import TrainingData
+from l2s_nmt.training.loop import TrainingData, in_one_block
 
 DEFAULT_DROPOUT = 0.1
 
-Say = Callable[[str], None]
+_SAMPLE = 1_000_000  # pairs at the head of a streamed corpus, for the tokenizer
 
 
 @dataclass(frozen=True)
 class Corpus:
     """The training and validation sentences, as text."""
 
-    train: Dataset
-    """Filtered; without references where the recipe asks for none."""
+    train: Dataset | Opened
+    """Filtered; without references where the recipe asks for none. Or as it is in its files, to be streamed."""
     valid: Dataset
     train_origin: str
     valid_origin: str
 
 
 def read_corpus(recipe: Recipe, say: Say) -> Corpus:
-    """Read and filter the text.
+    """Read and filter the text; where it is streamed, find it.
 
     Raises:
         UserError: it is missing or unsound.
@@ -53,15 +61,33 @@ def read_corpus(recipe: Recipe, say: Say) -> Corpus:
     filters = recipe.data.filters
     targets = recipe.data.train_targets == "required"
     valid = load_split("valid", **place)
+    origins = describe_split("train", **place, targets=targets), describe_split("valid", **place)
+    if recipe.data.streaming:
+        say(f"training data: {origins[0]}, read in blocks of {recipe.data.block:,} rows while training")
+        return Corpus(_open_train(recipe), valid, *origins)
     train, report = apply_filters(
-        load_split("train", **place, targets=targets),
+        load_split("train", **place, targets=targets, say=say),
         max_words=None,
         max_ratio=filters.max_ratio,
         drop_duplicates=filters.duplicates == "drop",
+        cache_directory=cache_folder(),
+        say=say,
     )
     say(f"training data: {report}")
-    origin = describe_split("train", **place, targets=targets)
-    return Corpus(train, valid, origin, describe_split("valid", **place))
+    return Corpus(train, valid, *origins)
+
+
+def _open_train(recipe: Recipe) -> Opened:
+    data = recipe.data
+    return open_split(
+        "train",
+        files=data.files,
+        hub=data.hub,
+        hub_config=data.hub_config,
+        source_language=data.source_language,
+        target_language=data.target_language,
+        targets=data.train_targets == "required",
+    )
 
 
 def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTokenizerBase:
@@ -98,19 +124,41 @@ def model_start(recipe: Recipe) -> str | Path | None:
 
 
 def _train(settings: TokenizerSettings, corpus: Corpus, folder: Path, seed: int) -> PreTrainedTokenizerBase:
-    with whole_folder(folder) as temporary:
+    def train(directory: Path) -> Report:
         train_tokenizer(
-            (row["source"] for row in corpus.train),
-            (row["references"][0] for row in corpus.train),
+            _texts(corpus.train, "source"),
+            _texts(corpus.train, "references"),
             algorithm=settings.algorithm,
             vocab_size=settings.vocabulary,
             joint=settings.joint,
             byte_fallback=settings.byte_fallback,
             character_coverage=settings.character_coverage,
-            directory=temporary,
+            directory=directory,
             seed=seed,
         )
+        return {}
+
+    with whole_folder(folder) as temporary:
+        if isinstance(corpus.train, Dataset):
+            key = [sentencepiece.__version__, corpus.train._fingerprint, asdict(settings), seed]
+            remembered = (
+                cache_folder() / hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
+            )
+            kept(remembered, train)
+            shutil.copytree(remembered, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(REPORT))
+        else:
+            train(temporary)
     return load_tokenizer(folder)
+
+
+def _texts(train: Dataset | Opened, side: Literal["source", "references"]) -> Iterator[str]:
+    """The sources, or the first references."""
+    if isinstance(train, Dataset):
+        for chunk in train.select_columns([side]).iter(10_000):
+            yield from chunk[side] if side == "source" else (texts[0] for texts in chunk[side])
+        return
+    for source, references, _ in islice(train(0), _SAMPLE):
+        yield source if side == "source" else references[0]
 
 
 def find_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -133,9 +181,22 @@ def find_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
 
 
 def training_data(
-    recipe: Recipe, corpus: Corpus, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, say: Say
+    recipe: Recipe,
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    say: Say,
+    processes: Processes = ALONE,
 ) -> TrainingData:
     """Encoded sentences and their order.
+
+    Args:
+        recipe: of the run.
+        corpus: as `read_corpus` returns it.
+        tokenizer: of the model.
+        model: that is trained.
+        say: is told what was found.
+        processes: that share the work where the corpus is streamed.
 
     Raises:
         UserError: none is short enough, or a validation sentence is too long for the model.
@@ -144,6 +205,22 @@ def training_data(
     longest = recipe.data.filters.max_tokens
     positions = getattr(model.config, "max_position_embeddings", None)
     limit = min(longest, positions) if positions else longest
+    pad = int(model.config.pad_token_id)
+    if not isinstance(corpus.train, Dataset):
+        stream = Stream(
+            corpus.train,
+            tokenizer,
+            block_rows=recipe.data.block,
+            max_ratio=recipe.data.filters.max_ratio,
+            max_tokens=limit,
+            batch_tokens=recipe.training.batch_tokens,
+            seed=recipe.seed,
+            pad=pad,
+            sources_alone=recipe.data.train_targets == "none",
+            processes=processes,
+            say=say,
+        )
+        return TrainingData(stream.block, stream.split, stream.load, lambda: stream.blocks, stream.close)
     encoded, report = encode_split(
         corpus.train,
         tokenizer,
@@ -152,21 +229,19 @@ def training_data(
         drop_too_long=True,
         cache_directory=cache_folder(),
         origin=corpus.train_origin,
+        say=say,
     )
     say(f"training data: {report}")
-    sources, targets = lengths_of(encoded)
-    batches = TokenBatches(sources, targets, recipe.training.batch_tokens, recipe.seed)
-    widths = np.maximum(sources, targets)
-    pad = int(model.config.pad_token_id)
+    batches = TokenBatches(*lengths_of(encoded), recipe.training.batch_tokens, recipe.seed)
     return TrainingData(
-        epoch=batches.epoch,
-        split=lambda rows, parts: split_batch(rows, widths[rows], parts),
+        block=in_one_block(batches.epoch),
+        split=lambda rows, parts: split_batch(rows, batches.widths[rows], parts),
         load=lambda rows: load_batch(encoded, rows, pad),
     )
 
 
 def cache_folder() -> Path:
-    """Where encoded corpora are kept: $L2S_NMT_CACHE, else l2s_nmt in the user's cache."""
+    """Where encoded corpora and tokenizers are kept: $L2S_NMT_CACHE, else l2s_nmt in the user's cache."""
     own = os.environ.get("L2S_NMT_CACHE")
     if own:
         return Path(own)
@@ -177,7 +252,8 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
     """Everything that training does before its first update, with nothing written to a run directory.
 
     Returns:
-        "parameters", "sentences", and "batches" of the first epoch.
+        "parameters"; "sentences" in all, None where they are streamed; and "batches" of the first epoch or, where they
+        are streamed, of its first block.
 
     Raises:
         UserError: recipe, data or model are unsound.
@@ -187,8 +263,10 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
         tokenizer = find_tokenizer(recipe, corpus, Path(folder) / "tokenizer")
         model = find_model(recipe, tokenizer)
         data = training_data(recipe, corpus, tokenizer, model, say)
+        with closing(data):
+            batches = len(data.block(0, 0) or ())
     return {
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "sentences": len(corpus.train),
-        "batches": len(data.epoch(0)),
+        "sentences": len(corpus.train) if isinstance(corpus.train, Dataset) else None,
+        "batches": batches,
     }

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from l2s_nmt.architecture import save_model
 from l2s_nmt.cpu import keep_freed_memory
+from l2s_nmt.data.stream import Processes
 from l2s_nmt.evaluation.card import write_card
 from l2s_nmt.evaluation.translate import Decoding
 from l2s_nmt.files import writing
@@ -20,6 +21,7 @@ from l2s_nmt.run import Run, command_line, flatten, open_run
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.build_search import build_search, texts
 from l2s_nmt.training.checkpoints import Progress
+from l2s_nmt.training.keeper import gather
 from l2s_nmt.training.lifeline import lifeline
 from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.progress import Display
@@ -52,7 +54,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
         corpus = prepare.read_corpus(recipe, display.say)
         tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
         model = prepare.find_model(recipe, tokenizer)
-        data = prepare.training_data(recipe, corpus, tokenizer, model, display.say)
+        data = prepare.training_data(recipe, corpus, tokenizer, model, display.say, _processes(accelerator))
     evaluation = recipe.evaluation
     Decoding(evaluation.beam, evaluation.length_penalty, evaluation.max_length).configure(model)
     if accelerator.device.type == "cpu":
@@ -102,6 +104,12 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     _end(accelerator)
     display.say(_closing(progress, folder))
     return run
+
+
+def _processes(accelerator: Accelerator) -> Processes:
+    return Processes(
+        accelerator.process_index, accelerator.num_processes, lambda given: gather(accelerator, given)
+    )
 
 
 def _end(accelerator: Accelerator) -> None:

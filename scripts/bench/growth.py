@@ -17,7 +17,7 @@ from l2s_nmt.data.batches import Batch, collate
 from l2s_nmt.model import Policy
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import merge
-from l2s_nmt.training.loop import TrainingData
+from l2s_nmt.training.loop import TrainingData, in_one_block
 from scripts.bench import arithmetic
 from scripts.bench.clock import Contender, Rounds, Spread, Turn, price_ratio, prices, take_turns
 from scripts.bench.plan import Growth
@@ -120,7 +120,7 @@ def _trainer(bench: Workbench, policy: Policy, point: Point, batch: Batch) -> Tu
     )
     recipe: Recipe = bench.recipe(search)
     data = TrainingData(
-        epoch=lambda _: [batch.rows.numpy()],
+        block=in_one_block(lambda _: [batch.rows.numpy()]),
         split=lambda rows, parts: [rows] * parts,
         load=lambda _: batch,
     )

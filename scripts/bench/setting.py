@@ -154,7 +154,7 @@ class Workbench:
         if accelerator.device.type == "cpu":
             keep_freed_memory()
         seed_update(recipe.seed, 0, accelerator.process_index)
-        return Workbench(frozen, corpus, tokenizer, data, data.epoch(0), accelerator, folder)
+        return Workbench(frozen, corpus, tokenizer, data, data.block(0, 0) or [], accelerator, folder)
 
     def recipe(self, search: Mapping[str, Any] | None = None) -> Recipe:
         """The recipe, with another search in place of its own."""

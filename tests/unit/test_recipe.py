@@ -277,6 +277,22 @@ def test_all_errors_are_told_at_once(file: Path) -> None:
             "nothing to learn",
         ),
         (["search.loss.weight=0"], "search", "set roll_out.policy none"),
+        (
+            ["data={files: null, embedded: {train: 10}, streaming: true}"],
+            "data",
+            "streaming is of files and hub",
+        ),
+        (
+            ["data={streaming: true, filters: {duplicates: drop}}"],
+            "data",
+            "set filters.duplicates keep, or streaming false",
+        ),
+        (["data.block=0"], "data.block", "1"),
+        (
+            ["data.streaming=true", "search={algorithm: dagger}"],
+            "recipe",
+            "set data.streaming false, or search.aggregation null",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused_with_the_reason(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from l2s_nmt.data.batches import Batch, Rows, TokenBatches, collate, lengths_of, load_batch, split_batch
-from l2s_nmt.data.encode import SCHEMA
+from l2s_nmt.data.encoder import SCHEMA
 
 DATA = os.environ.get("L2S_NMT_DATA")
 
@@ -207,7 +207,6 @@ def test_order_follows_from_seed_and_epoch() -> None:
     sampler = TokenBatches(source, target, 500, seed=3)
     assert as_lists(sampler.epoch(0)) != first
     assert as_lists(sampler.epoch(1)) == first, "earlier epochs must not matter"
-    assert sampler.count(1) == len(first)
     assert as_lists(TokenBatches(source, target, 500, seed=4).epoch(1)) != first
 
 

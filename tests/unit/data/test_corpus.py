@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2s_nmt.data.corpus import EmbeddedCorpus, describe_split, load_split
+from l2s_nmt.data.corpus import EmbeddedCorpus, describe_split, load_split, open_split
+from l2s_nmt.data.store import REPORT, TABLE
 from l2s_nmt.errors import UserError
 
 
@@ -114,6 +115,89 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, write: Any) -> None:
 
 
 ALONE = [{**expected, "references": []} for expected in EXPECTED]
+
+
+def opened(folder: Path, targets: bool = True, **changes: Any) -> Any:
+    place: dict[str, Any] = {"files": str(folder), "hub": None, "hub_config": None, "target_language": "en"}
+    return open_split("train", **place | {"source_language": "de"} | changes, targets=targets)
+
+
+@pytest.mark.parametrize("targets", [True, False])
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_split_opened_anywhere_gives_the_rest_of_its_rows(
+    tmp_path: Path, cache: Path, write: Any, targets: bool
+) -> None:
+    write(tmp_path)
+    rows = [(r["source"], r["references"] if targets else [], r["line"]) for r in EXPECTED]
+    for skip in range(4):
+        assert list(opened(tmp_path, targets)(skip)) == rows[skip:]
+    assert not list(cache.rglob("*.arrow")), "nothing is kept"
+
+
+@pytest.mark.parametrize("group", [1, 3, 700, 2_500])
+def test_rows_of_parquet_are_skipped_by_groups(tmp_path: Path, group: int) -> None:
+    numbers = [str(number) for number in range(2_500)]
+    pq.write_table(pa.table({"de": numbers, "en": numbers}), tmp_path / "train.parquet", row_group_size=group)
+    for skip in (0, 1, 699, 700, 999, 1_000, 2_099, 2_499, 2_500, 9_999):
+        assert [row for row, _, _ in opened(tmp_path)(skip)] == numbers[skip:]
+
+
+def test_errors_behind_what_was_skipped_name_the_line(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("a\tb\nc\td\te\nf\tg\nh\n")
+    rows = opened(tmp_path)(2)
+    assert next(rows) == ("f", ["g"], 3)
+    with pytest.raises(UserError, match="line 4: 1 columns between tabs instead of the 2 of line 1"):
+        next(rows)
+    (tmp_path / "train.tsv").unlink()
+    (tmp_path / "train.de").write_text("a\nb\nc\n")
+    (tmp_path / "train.en").write_text("a\nb\n")
+    with pytest.raises(UserError, match="the two sides do not belong together"):
+        list(opened(tmp_path)(2))
+    (tmp_path / "train.en").write_bytes(b"a\nb\n\xff\n")
+    with pytest.raises(UserError, match=r"train\.en, line 3: byte 1"):
+        list(opened(tmp_path)(2))
+
+
+def test_a_hub_data_set_is_opened_anywhere(tmp_path: Path) -> None:
+    records = [{"de": f"quelle {number}", "en": f"target {number}"} for number in range(5)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    of_hub = opened(tmp_path, files=None, hub=str(tmp_path))
+    for skip in (0, 3, 5, 6):
+        rows = [(r["de"], [r["en"]], line) for line, r in enumerate(records, 1)]
+        assert list(of_hub(skip)) == rows[skip:]
+    with pytest.raises(UserError, match=r"split train, line 5: no 'fr'; found de, en"):
+        list(opened(tmp_path, files=None, hub=str(tmp_path), target_language="fr")(4))
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    elif how == "cut off":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        path.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+
+
+@pytest.mark.parametrize("how", ["gone", "cut off", "changed"])
+@pytest.mark.parametrize("name", [TABLE, REPORT])
+def test_rows_that_were_damaged_are_read_anew(tmp_path: Path, cache: Path, name: str, how: str) -> None:
+    write_text(tmp_path)
+    load(tmp_path)
+    (kept,) = cache.rglob(name)
+    whole = kept.read_bytes()
+    damage(kept, how)
+    assert load(tmp_path) == EXPECTED
+    assert kept.read_bytes() == whole
+
+
+def test_what_is_whole_is_not_read_again(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path)
+    load(tmp_path)
+    monkeypatch.setattr("l2s_nmt.data.corpus.read_files", lambda *_: pytest.fail("read again"))
+    assert load(tmp_path) == EXPECTED
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -421,7 +505,7 @@ def test_hub_data_set(tmp_path: Path) -> None:
 
 
 def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: object) -> Iterator[None]:
+    def offline(*_: object, **__: object) -> Iterator[None]:
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)

@@ -9,9 +9,10 @@ import pytest
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from l2s_nmt.data import encode
+from l2s_nmt.data import encode, store
 from l2s_nmt.data.batches import load_batch
 from l2s_nmt.data.encode import EncodingReport, encode_split, tokenizer_fingerprint
+from l2s_nmt.data.encoder import SCHEMA
 from l2s_nmt.data.rows import FEATURES
 from l2s_nmt.data.tokenizer import encode_sources, encode_targets, train_tokenizer
 from l2s_nmt.errors import UserError
@@ -65,19 +66,19 @@ def run(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> Any:
 def writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each time that a split was really encoded."""
     calls: list[int] = []
-    original = encode._write
+    original = encode._batches
 
-    def counted(*arguments: Any) -> None:
+    def counted(*arguments: Any) -> Any:
         calls.append(1)
-        original(*arguments)
+        return original(*arguments)
 
-    monkeypatch.setattr(encode, "_write", counted)
+    monkeypatch.setattr(encode, "_batches", counted)
     return calls
 
 
 def test_columns(run: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     dataset, report = run()
-    assert dataset.column_names == encode.SCHEMA.names
+    assert dataset.column_names == SCHEMA.names
     for row, (encoded, (source, references)) in enumerate(zip(dataset, ROWS, strict=True)):
         assert encoded["row"] == row
         assert encoded["source_ids"] == encode_sources(tokenizer, [source])[0]
@@ -201,12 +202,12 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / "ids.arrow").write_bytes((folder / "ids.arrow").read_bytes()[:100]),
-        lambda folder: flip(folder / "ids.arrow"),
-        lambda folder: (folder / "ids.arrow").unlink(),
-        lambda folder: (folder / "report.json").write_text("{"),
-        lambda folder: (folder / "report.json").write_text("[]"),
-        lambda folder: (folder / "report.json").unlink(),
+        lambda folder: (folder / store.TABLE).write_bytes((folder / store.TABLE).read_bytes()[:100]),
+        lambda folder: flip(folder / store.TABLE),
+        lambda folder: (folder / store.TABLE).unlink(),
+        lambda folder: (folder / store.REPORT).write_text("{"),
+        lambda folder: (folder / store.REPORT).write_text("[]"),
+        lambda folder: (folder / store.REPORT).unlink(),
         shutil.rmtree,
     ],
 )
@@ -224,7 +225,7 @@ def test_interruption_leaves_nothing_that_looks_finished(
     run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(encode, "_checksum", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(store, "checksum", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run()
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]

@@ -1,20 +1,47 @@
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2s_nmt.data.filters import FilterReport, apply_filters
+from l2s_nmt.data import filters
+from l2s_nmt.data.filters import FilterReport
 from l2s_nmt.data.rows import FEATURES
+from l2s_nmt.data.store import REPORT, TABLE
 from l2s_nmt.errors import UserError
 
 
 def corpus(pairs: list[tuple[str, str]]) -> Dataset:
     rows = [{"source": s, "references": [t, "other"], "line": n} for n, (s, t) in enumerate(pairs, 1)]
     return Dataset.from_list(rows, features=FEATURES)
+
+
+def apply_filters(dataset: Dataset, **settings: Any) -> tuple[Dataset, FilterReport]:
+    """Twice, for what is found must be what is remembered."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, report = filters.apply_filters(dataset, **settings, cache_directory=Path(folder))
+        again, remembered = filters.apply_filters(dataset, **settings, cache_directory=Path(folder))
+        assert (again.to_list(), again._fingerprint) == (first.to_list(), first._fingerprint)
+    assert remembered == report
+    return first, report
+
+
+def test_damaged_memory_of_what_was_kept(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"max_words": None, "max_ratio": None, "drop_duplicates": True}
+    dataset = corpus([("a", "b"), ("a", "b"), ("c", "d")])
+    for name, how in ((TABLE, b""), (TABLE, b"x" * 300), (REPORT, b"{}"), (REPORT, b"[")):
+        filters.apply_filters(dataset, **given, cache_directory=tmp_path)
+        (kept,) = tmp_path.rglob(name)
+        kept.write_bytes(how)
+        found, report = filters.apply_filters(dataset, **given, cache_directory=tmp_path)
+        assert found["line"][:] == [1, 3]
+        assert report.duplicate == 1
 
 
 def test_each_filter_counts_what_it_drops() -> None:

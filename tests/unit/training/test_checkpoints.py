@@ -89,7 +89,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert sums == SUMS
     progress, size = read_state(path)
     assert size == 107
-    assert progress == Progress(7, 2, 5, 70, 9, 3.25, 12.5, 4, 1, 2, finished=False)
+    assert progress == Progress(7, 2, 0, 5, 70, 9, 3.25, 12.5, 4, 1, 2, finished=False)
 
 
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:

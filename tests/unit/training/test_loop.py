@@ -32,7 +32,7 @@ from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.build_search import Texts
 from l2s_nmt.training.checkpoints import Progress, list_checkpoints
 from l2s_nmt.training.limits import Limits
-from l2s_nmt.training.loop import Trainer, TrainingData, Validation
+from l2s_nmt.training.loop import Trainer, TrainingData, Validation, in_one_block
 from l2s_nmt.training.objective import Counts, Losses, Objective, Watch
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
@@ -118,7 +118,7 @@ class Sitting:
             search=self.search,
             aggregate=self.aggregate,
             objective=self.objective,
-            data=TrainingData(self._epoch, self._split, self._load),
+            data=TrainingData(in_one_block(self._epoch), self._split, self._load),
             limits=self.limits,
             validate=self._validate,
             save_weights=lambda name: self.saved.__setitem__(name, weights(self.policy)),
@@ -175,13 +175,13 @@ def forget(sitting: Sitting) -> None:
 
 def test_used_is_the_share_of_the_nearest_limit_and_budget_that_of_updates_or_time() -> None:
     limits = Limits(10, 4, 2.0, None, 1, 1, 1)
-    assert limits.used(Progress(update=1, epoch=1, batch=3, seconds=12), batches=6) == 1.5 / 4
-    assert limits.used(Progress(update=4, epoch=1, seconds=12), batches=6) == 0.4
-    assert limits.used(Progress(update=4, epoch=1, seconds=90), batches=6) == 0.75
+    assert limits.used(Progress(update=1, epoch=1, batch=3, seconds=12), batches=6, blocks=1) == 1.5 / 4
+    assert limits.used(Progress(update=4, epoch=1, seconds=12), batches=6, blocks=1) == 0.4
+    assert limits.used(Progress(update=4, epoch=1, seconds=90), batches=6, blocks=1) == 0.75
     assert limits.budget(Progress(update=4, epoch=4, seconds=12)) == 0.4
     assert limits.budget(Progress(update=4, epoch=4, seconds=90)) == 0.75
     endless = Limits(None, None, None, 3, 1, 1, 1)
-    assert endless.used(Progress(update=10**6, epoch=10**3, seconds=1e9), batches=1) == 0
+    assert endless.used(Progress(update=10**6, epoch=10**3, seconds=1e9), batches=1, blocks=1) == 0
     assert endless.budget(Progress(update=10**6, seconds=1e9)) == 0
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.data.tokenizer import encode_sources, encode_targets, train_tokenizer
@@ -73,7 +75,9 @@ def first_rows(recipe: Recipe, tokenizer_folder: Path, folder: Path) -> tuple[Ba
     corpus = read_corpus(recipe, said.append)
     tokenizer = find_tokenizer(recipe, corpus, folder / "tokenizer")
     data = training_data(recipe, corpus, tokenizer, find_model(recipe, tokenizer), said.append)
-    assert sorted(np.concatenate(data.epoch(0)).tolist()) == list(range(TRAIN))
+    updates = data.block(0, 0)
+    assert updates is not None
+    assert sorted(np.concatenate(updates).tolist()) == list(range(TRAIN))
     return data.load(np.arange(TRAIN)), said
 
 
@@ -96,6 +100,7 @@ def test_sources_alone_from_the_files_to_the_batch(
 
 def test_sources_alone_are_validated_on_references(corpus: Path) -> None:
     found = read_corpus(recipe_of(corpus, train_targets="none"), print)
+    assert isinstance(found.train, Dataset)
     assert found.train["references"][:] == [[]] * TRAIN
     assert [len(texts) for texts in found.valid["references"]] == [1] * 4
     (corpus / "valid.xb").unlink()
@@ -138,5 +143,78 @@ def test_the_generated_corpus_gets_its_numbers_of_references(tmp_path: Path) -> 
     assert embedded is not None
     assert {name: getattr(embedded, name) for name in sizes} == sizes
     found = read_corpus(recipe, print)
+    assert isinstance(found.train, Dataset)
     assert [len(texts) for texts in found.train["references"]] == [4] * 3
     assert [len(texts) for texts in found.valid["references"]] == [2] * 2
+
+
+def test_a_trained_tokenizer_is_remembered_and_trained_again_where_it_was_damaged(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    original = train_tokenizer
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        trained.append(1)
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr("l2s_nmt.training.prepare.train_tokenizer", counted)
+    recipe = recipe_of(corpus)
+    texts = read_corpus(recipe, print)
+
+    def find(name: str, of: Recipe = recipe) -> dict[str, bytes]:
+        find_tokenizer(of, texts, tmp_path / name)
+        return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+
+    first = find("first")
+    assert find("second") == first
+    assert len(trained) == 1
+    (remembered,) = (tmp_path / "encoded").rglob("source.spm")
+    remembered.write_bytes(remembered.read_bytes()[:-1])
+    assert find("third") == first
+    assert len(trained) == 2
+    find("fourth", replace(recipe, seed=7))
+    find("fifth", replace(recipe, tokenizer=replace(recipe.tokenizer, vocabulary=79)))
+    assert len(trained) == 4
+
+
+def test_a_streamed_corpus_is_left_where_it_is(corpus: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(corpus, streaming=True, block=12)
+    said: list[str] = []
+    shutil.copytree(tokenizer_folder, tmp_path / "tokenizer")
+    texts = read_corpus(recipe, said.append)
+    tokenizer = find_tokenizer(recipe, texts, tmp_path / "tokenizer")
+    data = training_data(recipe, texts, tokenizer, find_model(recipe, tokenizer), said.append)
+    assert not (tmp_path / "encoded").exists()
+    assert data.blocks() is None
+    found: list[int] = []
+    for number in range(3):
+        for rows in data.block(0, number) or ():
+            batch = data.load(rows)
+            found += batch.rows.tolist()
+            assert sorted(np.concatenate(data.split(rows, 3)).tolist()) == sorted(rows.tolist())
+            for row, source in zip(batch.rows.tolist(), batch.source, strict=True):
+                expected = encode_sources(tokenizer, [PAIRS[row][0]])[0]
+                assert source[: len(expected)].tolist() == expected
+    assert data.block(0, 3) is None
+    assert data.blocks() == 3
+    assert sorted(found) == list(range(TRAIN))
+    assert f"kept {TRAIN} of {TRAIN} sentence pairs" in said[1]
+
+
+def test_the_tokenizer_of_a_streamed_corpus_is_trained_on_its_head(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def train(sources: Any, targets: Any, **settings: Any) -> None:
+        seen.extend([list(sources), list(targets)])
+        raise UserError("enough")
+
+    monkeypatch.setattr("l2s_nmt.training.prepare.train_tokenizer", train)
+    monkeypatch.setattr("l2s_nmt.training.prepare._SAMPLE", 11)
+    recipe = recipe_of(corpus, streaming=True)
+    with pytest.raises(UserError, match="enough"):
+        find_tokenizer(recipe, read_corpus(recipe, print), tmp_path / "tokenizer")
+    assert seen == [[source for source, _ in PAIRS[:11]], [target for _, target in PAIRS[:11]]]
+    assert not (tmp_path / "tokenizer").exists()
