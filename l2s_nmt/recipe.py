@@ -11,7 +11,9 @@ from l2s_nmt.recipe_checks import refuse_without_targets
 from l2s_nmt.recipe_search import Search
 from l2s_nmt.recipe_types import (
     STRICT,
+    Beam,
     Count,
+    Depth,
     Dropout,
     Language,
     Natural,
@@ -19,6 +21,7 @@ from l2s_nmt.recipe_types import (
     Positive,
     Probability,
     Seed,
+    Width,
 )
 
 
@@ -102,7 +105,7 @@ class Tokenizer:
     """SentencePiece, trained from the training data. Left out where the model brings its own tokenizer."""
 
     algorithm: Literal["unigram", "bpe"] = "unigram"
-    vocabulary: Annotated[int, Field(ge=16)] = 8_000
+    vocabulary: Annotated[int, Field(ge=16, le=1_000_000)] = 8_000
     """Number of pieces (of each side, when separate)."""
     joint: bool = True
     """One vocabulary for both languages, with shared embeddings."""
@@ -115,12 +118,12 @@ class Tokenizer:
 class Architecture:
     """A Transformer from scratch, in Marian's architecture."""
 
-    d_model: Count = 256
-    feed_forward: Count = 1_024
-    heads: Count = 4
-    encoder_layers: Count = 3
-    decoder_layers: Count = 3
-    positions: Count = 512
+    d_model: Width = 256
+    feed_forward: Width = 1_024
+    heads: Width = 4
+    encoder_layers: Depth = 3
+    decoder_layers: Depth = 3
+    positions: Width = 512
     """Longest sentence in tokens."""
 
     @model_validator(mode="after")
@@ -222,7 +225,7 @@ class Training:
 class Evaluation:
     """How translations are decoded for scores; validation while training is greedy."""
 
-    beam: Count = 5
+    beam: Beam = 5
     length_penalty: float = 1.0
     max_length: Count = 256
     batch_tokens: Count = 8_192

@@ -15,49 +15,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import RootModel, TypeAdapter, ValidationError
 
 from l2s_nmt.errors import UserError
+from l2s_nmt.plain_text import shorten
 from l2s_nmt.recipe import Recipe
+from l2s_nmt.recipe_yaml import KeyPath, dump_yaml, load_yaml
 from l2s_nmt.search.algorithms import ALGORITHMS
 from l2s_nmt.search.losses.table import LOSSES
 
 Settings = dict[str, Any]
-KeyPath = tuple[str, ...]
 
 USUAL_ALPHA = 10.0
 """Scale of the costs where a recipe gives none."""
 _ADAPTER = TypeAdapter(Recipe)
 _DUMP = RootModel[Recipe]
-_UNREADABLE = (yaml.YAMLError, ValueError, TypeError, RecursionError)
-"""What reading YAML raises: by design, for a date or number that is none, a list as a key, deep nesting."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number (YAML 1.1 reads it as text) and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is given twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes text that the loader would read as a number."""
-
-
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
+_MOST_BYTES = 2**18
+"""Of a recipe file; a larger one is something else, given by mistake."""
+_MOST_KEYS = 20
+"""One below the other in an override."""
+_SHOWN = 20
+"""Errors that are told at once."""
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -72,7 +50,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for item in overrides:
         settings = parse_overrides([item])
         given = merge(given, settings)
-        sources.update(dict.fromkeys(_paths(settings), f"override {item!r}"))
+        sources.update(dict.fromkeys(_paths(settings), _shown(item)))
     return _validate(given, str(path), lines, sources)
 
 
@@ -87,7 +65,7 @@ def make_recipe(settings: Mapping[str, Any]) -> Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The resolved recipe as YAML, every key that is used written out; reads back as the same recipe."""
-    return yaml.dump(as_settings(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return dump_yaml(as_settings(recipe))
 
 
 def as_settings(recipe: Recipe) -> Settings:
@@ -116,11 +94,7 @@ def parse_overrides(overrides: Iterable[str]) -> Settings:
     settings: Settings = {}
     for item in overrides:
         keys, text = _split(item)
-        try:
-            value = _load(text)
-        except _UNREADABLE as error:
-            raise UserError(f"override {item!r}: the value is not YAML ({_first_line(error)})") from error
-        nested: Any = value
+        nested, _ = load_yaml(text, _shown(item), "the value is not YAML", numbered=False)
         for key in reversed(keys):
             nested = {key: nested}
         settings = merge(settings, nested)
@@ -130,14 +104,22 @@ def parse_overrides(overrides: Iterable[str]) -> Settings:
 def _split(item: str) -> tuple[KeyPath, str]:
     key, equals, value = item.partition("=")
     keys = tuple(key.strip().split("."))
-    if not equals or not all(keys):
-        raise UserError(f"override {item!r}: write it as key.sub=value, for example training.max_updates=100")
+    if not equals or not all(keys) or len(keys) > _MOST_KEYS:
+        raise UserError(f"{_shown(item)}: write it as key.sub=value, for example training.max_updates=100")
     return keys, value
+
+
+def _shown(item: str) -> str:
+    return f"override {shorten(repr(item))}"
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            raw = stream.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
+            raise UserError(f"{path}: is larger than {_MOST_BYTES:,} bytes; give a recipe file (.yaml)")
+        return raw.decode("utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such recipe") from None
     except IsADirectoryError:
@@ -149,15 +131,7 @@ def _read_text(path: Path) -> str:
 
 
 def _parse(text: str, name: str) -> tuple[Settings, dict[KeyPath, int]]:
-    try:
-        value = _load(text)
-        lines = dict(_lines(yaml.compose(text, _Loader), ()))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{name}, line {mark.line + 1}" if mark else name
-        raise UserError(f"{where}: not valid YAML: {error.problem}") from error
-    except _UNREADABLE as error:
-        raise UserError(f"{name}: not valid YAML: {_first_line(error)}") from error
+    value, lines = load_yaml(text, name, "not valid YAML", numbered=True)
     if value is None:
         raise UserError(f"{name}: the recipe is empty; it needs at least data and training")
     if not isinstance(value, dict):
@@ -165,25 +139,11 @@ def _parse(text: str, name: str) -> tuple[Settings, dict[KeyPath, int]]:
     return value, lines
 
 
-def _load(text: str) -> Any:
-    value = yaml.load(text, _Loader)
-    json.dumps(value, default=str)  # refuses what refers to itself
-    return value
-
-
 def _paths(settings: Settings, above: KeyPath = ()) -> Iterable[KeyPath]:
     for key, value in settings.items():
         yield (*above, str(key))
         if isinstance(value, dict):
             yield from _paths(value, (*above, str(key)))
-
-
-def _lines(node: yaml.Node | None, path: KeyPath) -> Iterable[tuple[KeyPath, int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, str(key.value))
-            yield here, key.start_mark.line + 1
-            yield from _lines(value, here)
 
 
 def _validate(
@@ -194,13 +154,37 @@ def _validate(
         text = json.dumps(settings, default=str)
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{name}: a key or value is of a kind a recipe cannot hold: {error}") from error
+    for path, value in _texts(given):
+        if value.isascii() and "\0" not in value:
+            continue
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
+            raise UserError(
+                f"{_where(path, name, lines, sources)}: {shorten('.'.join(path))} holds a NUL or half of a "
+                "surrogate pair, which is no text; remove it"
+            )
     try:
         recipe = _ADAPTER.validate_json(text)
     except ValidationError as error:
         problems = [_explain(item, name, lines, sources) for item in error.errors(include_url=False)]
+        further = len(problems) - _SHOWN
+        if further > 0:
+            problems[_SHOWN:] = [f"{name}: {further:,} more of the kind"]
         raise UserError("\n".join(problems)) from None
     _refuse_unused(recipe, given, name)
     return recipe
+
+
+def _texts(value: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPath, str]]:
+    """Every key and every text below it, with its place."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*path, str(key)), str(key)
+            yield from _texts(inner, (*path, str(key)))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner, path)
 
 
 def _with_algorithm(given: Settings) -> Settings:
@@ -238,7 +222,7 @@ def _explain(
     item: Mapping[str, Any], name: str, lines: Mapping[KeyPath, int], sources: Mapping[KeyPath, str]
 ) -> str:
     path = tuple(str(part) for part in item["loc"])
-    key = ".".join(path) or "recipe"
+    key = shorten(".".join(path)) or "recipe"
     where = _where(path, name, lines, sources)
     kind, found = item["type"], _describe(item.get("input"))
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
@@ -283,9 +267,4 @@ def _keys_at(path: KeyPath) -> list[str]:
 def _describe(value: Any) -> str:
     if isinstance(value, dict):
         return "a mapping"
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return shorten(json.dumps(value, ensure_ascii=False, default=str))

@@ -18,8 +18,8 @@ from l2s_nmt.evaluation.texts import (
     spread,
     updates_text,
     verdict,
-    visible,
 )
+from l2s_nmt.plain_text import visible
 
 
 def render_page(comparison: Comparison) -> str:

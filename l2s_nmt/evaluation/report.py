@@ -22,9 +22,9 @@ from l2s_nmt.evaluation.texts import (
     spread,
     updates_text,
     verdict,
-    visible,
 )
 from l2s_nmt.files import write_text
+from l2s_nmt.plain_text import visible
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> None:

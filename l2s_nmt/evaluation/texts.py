@@ -1,32 +1,10 @@
-"""Text from corpora and models, made safe to show; numbers as people read them."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
-
-import unicodedata
 
 from l2s_nmt.evaluation.compare import MetricResult
 
 _MINUS, _DASH = "\u2212", "\u2013"
-
-
-def visible(text: str) -> str:
-    """Replace what would act on a page or terminal instead of being seen on it.
-
-    Control characters become their pictures, line separators and the characters that override the direction
-    of text become their code points in brackets. Joiners and the direction marks of Arabic or Hebrew stay.
-    """
-    return "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    if 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069 or code in (0x2028, 0x2029):
-        return f"[U+{code:04X}]"
-    return "\ufffd" if unicodedata.category(character) in ("Cc", "Cs") else character
 
 
 def signed(value: float) -> str:

@@ -174,7 +174,9 @@ def test_an_override_without_key_or_value_is_refused(item: str, file: Path) -> N
 
 @pytest.mark.parametrize("value", ["[1, 2", "{a: 1", "2021-13-45", "? [a]\n: b", "&x [*x]", "[" * 5000, "\0"])
 def test_an_override_that_is_not_yaml_is_refused(value: str, file: Path) -> None:
-    assert f"override {'seed=' + value!r}: the value is not YAML" in refused(file, f"seed={value}")
+    message = refused(file, f"seed={value}")
+    assert message.startswith(f"override {'seed=' + value!r}"[:100])
+    assert ": the value is not YAML: " in message
 
 
 def test_an_override_is_named_where_it_is_at_fault(file: Path) -> None:
@@ -340,9 +342,12 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         (b"seed: 1\n---\nseed: 2\n", ", line 2: not valid YAML: but found another document"),
         (b"seed: 1\ndata: {}\nseed: 2\n", ", line 3: not valid YAML: the key 'seed' is given twice"),
         (b"data:\n  files: 1\n  files: 1\n", ", line 3: not valid YAML: the key 'files' is given twice"),
-        (b"? [a, b]\n: c\n", ": not valid YAML: "),
-        (b"data: &x {a: *x}\n", ": not valid YAML: "),
-        (b"seed: 2021-13-45\n", ": not valid YAML: month must be in 1..12"),
+        (b"? [a, b]\n: c\n", ", line 1: not valid YAML: a key must be text"),
+        (b"data: &x {a: *x}\n", ", line 1: not valid YAML: a value refers to itself"),
+        (
+            b"seed: 2021-13-45\n",
+            ", line 1: not valid YAML: 2021-13-45 cannot be read (month must be in 1..12",
+        ),
         (b"seed: \x00\n", ": not valid YAML: "),
         (b"[" * 5000, ": not valid YAML: "),
         (b"{a: " * 300, ", line 1: not valid YAML: "),
