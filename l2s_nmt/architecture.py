@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -10,12 +11,17 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     MarianConfig,
     MarianMTModel,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from l2s_nmt.errors import UserError
-from l2s_nmt.files import whole_folder
+from l2s_nmt.files import is_folder, whole_folder
+
+_LAYERS = ("encoder_layers", "decoder_layers", "num_layers", "num_decoder_layers", "num_hidden_layers")
+_MOST_LAYERS = 1_000
+"""Beyond which a configuration is damaged; to build such a model would never end."""
 
 
 def new_model(
@@ -77,22 +83,60 @@ def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrain
     Raises:
         UserError: it cannot be loaded, or is no encoder-decoder.
     """
-    local = Path(path_or_id).is_dir()
+    local = is_folder(path_or_id)
     try:
-        config = AutoConfig.from_pretrained(str(path_or_id), local_files_only=local)
+        # Code that a folder brings along is never run: what needs it is refused.
+        config = AutoConfig.from_pretrained(str(path_or_id), local_files_only=local, trust_remote_code=False)
+        _refuse_endless(config)
         for name in ("dropout", "dropout_rate"):
             if dropout is not None and hasattr(config, name):
                 setattr(config, name, dropout)
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
-            str(path_or_id), config=config, local_files_only=local, use_safetensors=True, dtype=torch.float32
+        model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
+            str(path_or_id),
+            config=config,
+            local_files_only=local,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        _refuse_unfit(model, loaded["missing_keys"])
+    except Exception as error:  # transformers lets many kinds through; all mean that this is no usable model
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
-            f"{path_or_id}: not a model that can be loaded ({reason}); give a folder or hub id of an encoder-decoder "
-            "with weights in safetensors"
+            f"{path_or_id}: not a model that can be loaded ({reason}); {_advice(path_or_id)}"
         ) from error
-    return model
+    found: PreTrainedModel = model
+    return found
+
+
+def _refuse_endless(config: PretrainedConfig) -> None:
+    for name in _LAYERS:
+        layers = getattr(config, name, None)
+        if isinstance(layers, int) and layers > _MOST_LAYERS:
+            raise ValueError(f"{name} is {layers:,} in config.json")
+
+
+def _refuse_unfit(model: PreTrainedModel, missing: Collection[str]) -> None:
+    """Weights that are not there would be random ones, and transformers only warns."""
+    absent = [name for name, weights in model.named_parameters() if name in missing and weights.requires_grad]
+    if absent:
+        raise ValueError(f"{len(absent)} weights are missing, such as {absent[0]}")
+    words = model.get_input_embeddings().num_embeddings
+    for name in ("pad_token_id", "eos_token_id"):
+        token = getattr(model.config, name)
+        if isinstance(token, int) and not 0 <= token < words:
+            raise ValueError(f"{name} is {token:,}, but there are {words:,} tokens")
+
+
+def _advice(path_or_id: str | Path) -> str:
+    folder = Path(path_or_id)
+    if is_folder(folder) and any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
+        return (
+            "its weights are a pickle, which can run code when it is read; where you trust it, convert it once: "
+            "AutoModelForSeq2SeqLM.from_pretrained(FOLDER).save_pretrained(FOLDER) writes safetensors"
+        )
+    return "give a folder or hub id of an encoder-decoder with weights in safetensors"
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

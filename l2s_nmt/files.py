@@ -12,7 +12,23 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from l2s_nmt.errors import TrainingFailed
+from l2s_nmt.errors import TrainingFailed, UserError
+
+
+def text_lines(raw: bytes, name: str) -> list[str]:
+    """The lines of UTF-8 text, one sentence each.
+
+    A line ends at "\\n" and nowhere else; a "\\r" before it and a byte order mark at the head are dropped.
+
+    Raises:
+        UserError: it is not UTF-8; names the line.
+    """
+    try:
+        text = raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(f"{name}, line {line}: not UTF-8 text; convert it first") from error
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def write_text(path: Path, text: str) -> None:
@@ -20,7 +36,8 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        # The name of a file need not be UTF-8. In JSON the escape is read back as what it was.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -32,6 +49,16 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as readable JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether it is a folder; no path at all (too long, or with a NUL) is none, where ``Path.is_dir`` raises."""
+    return os.path.isdir(path)
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether it is a file, likewise."""
+    return os.path.isfile(path)
 
 
 @contextlib.contextmanager

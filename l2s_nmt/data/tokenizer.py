@@ -25,9 +25,12 @@ import sentencepiece
 from transformers import AutoTokenizer, MarianTokenizer, PreTrainedTokenizerBase
 
 from l2s_nmt.errors import UserError
+from l2s_nmt.files import is_folder
 
 PAD, EOS, UNKNOWN = 0, 1, 2
 
+_LINE_BREAKS = re.compile("[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+"""Where ``str.splitlines`` and other programs end a line."""
 _SAMPLE = 500_000  # sentences; more hardly change the pieces, and each takes about 2 kB of memory
 _THREADS = 4  # written into the model file: fixed, so that the file is the same on every machine
 
@@ -95,10 +98,12 @@ def load_tokenizer(
     Raises:
         UserError: it cannot be loaded, lacks padding or EOS, or does not know a language.
     """
-    local = Path(path_or_id).is_dir()
+    local = is_folder(path_or_id)
     try:
         with _without_sacremoses_advice():
-            tokenizer = AutoTokenizer.from_pretrained(str(path_or_id), local_files_only=local)
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(path_or_id), local_files_only=local, trust_remote_code=False
+            )
     except (
         Exception
     ) as error:  # transformers lets many kinds through; all mean that this is no usable tokenizer
@@ -156,10 +161,11 @@ def _ending_with(eos: int, ids: list[int]) -> list[int]:
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> list[str]:
     """Text of each sequence of target ids (ragged), without special tokens.
 
-    A translation is one line: line breaks, which a model can spell in bytes, become spaces.
+    A translation is one line, whoever reads it: all line breaks of Unicode, which a model can spell in bytes, become
+    spaces.
     """
     texts = tokenizer.batch_decode([list(sequence) for sequence in ids], skip_special_tokens=True)
-    return [re.sub(r"[\r\n]+", " ", text) for text in texts]
+    return [_LINE_BREAKS.sub(" ", text) for text in texts]
 
 
 def decode_sources(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,21 @@ def test_what_fails_while_writing_leaves_the_old_file_and_nothing_else(
     assert names(tmp_path) == ["file.txt"]
 
 
-def test_text_that_cannot_be_encoded_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_escaped_and_read_back_from_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "file.json", {"name": "\udcff"})
+    assert json.loads((tmp_path / "file.json").read_text(encoding="utf-8")) == {"name": "\udcff"}
+
+
+def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.txt"
     write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "x" * 100_000 + "\ud800")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(path, "x" * 100_000)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file.txt"]
 

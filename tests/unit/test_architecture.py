@@ -1,0 +1,96 @@
+"""Weights come from safetensors alone, and nothing that a folder brings along is run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+
+from l2s_nmt.architecture import load_model
+from l2s_nmt.data.tokenizer import load_tokenizer
+from l2s_nmt.errors import UserError
+from tests.tiny import new_policy
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    new_policy("marian").model.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+class Payload:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.trace,)
+
+
+def test_safetensors_are_read(folder: Path) -> None:
+    assert isinstance(load_model(folder), PreTrainedModel)
+
+
+def test_a_pickle_is_refused_and_not_opened(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(tmp_path / "trace")))
+    with pytest.raises(
+        UserError, match=r"pickle, which can run code.*save_pretrained\(FOLDER\) writes safetensors"
+    ):
+        load_model(folder)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_the_conversion_that_is_advised_works(folder: Path) -> None:
+    model = load_model(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    AutoModelForSeq2SeqLM.from_pretrained(folder).save_pretrained(folder)
+    again = load_model(folder)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_safetensors_are_read_where_a_pickle_lies_beside_them(folder: Path, tmp_path: Path) -> None:
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(tmp_path / "trace")))
+    load_model(folder)
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("model_type", ["marian", "my_own"])
+def test_code_in_the_folder_of_a_model_is_not_run(model_type: str, folder: Path, tmp_path: Path) -> None:
+    code = f"import pathlib; pathlib.Path({str(tmp_path / 'trace')!r}).touch()\nclass Own: ...\n"
+    (folder / "own.py").write_text(code)
+    path = folder / "config.json"
+    own = {"AutoConfig": "own.Own", "AutoModelForSeq2SeqLM": "own.Own", "AutoTokenizer": ["own.Own", None]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": own, "model_type": model_type}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": own, "tokenizer_class": "Own"}))
+    if model_type == "marian":
+        load_model(folder)  # known to transformers: its own class is taken
+    else:
+        with pytest.raises(UserError, match="not a model that can be loaded"):
+            load_model(folder)
+    with pytest.raises(UserError, match="no tokenizer can be loaded"):
+        load_tokenizer(folder)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_weights_that_are_missing_are_not_made_up(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("fc1.weight"))
+    del weights[name]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=f"1 weights are missing, such as {name}"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("family", ["marian", "t5", "mbart"])
+def test_whole_models_of_every_family_are_loaded(family: str, tmp_path: Path) -> None:
+    new_policy(family).model.save_pretrained(tmp_path)
+    load_model(tmp_path)
