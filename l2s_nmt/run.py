@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import platform
 import shutil
@@ -36,7 +37,7 @@ import torch
 
 from l2s_nmt.data.corpus import EmbeddedCorpus
 from l2s_nmt.errors import UserError
-from l2s_nmt.files import aside, recover_folder, write_json, write_text
+from l2s_nmt.files import aside, is_file, recover_folder, write_json, write_text
 from l2s_nmt.recipe import Data, Recipe
 from l2s_nmt.recipe_file import as_settings, dump_recipe, read_recipe
 
@@ -103,7 +104,7 @@ class Run:
         Raises:
             UserError: the path is no run directory.
         """
-        if not self.recipe_path.is_file():
+        if not is_file(self.recipe_path):
             raise UserError(f"{self.path}: not a run directory (it has no recipe.yaml)")
         return read_recipe(self.recipe_path)
 
@@ -194,8 +195,12 @@ def locked(path: Path) -> Iterator[None]:
     """Hold a run directory for this process alone; the lock goes with the process, however it ends.
 
     Raises:
-        UserError: another process holds it, or it is no run directory.
+        UserError: another process holds it, it is no run directory, or its name is not UTF-8.
     """
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise UserError(
+            f"{path}: the name is not UTF-8, which the libraries that write weights need; choose another"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(path)
@@ -296,13 +301,25 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
     Raises:
         UserError: a line is damaged.
     """
-    if not run.metrics.exists():
-        return []
-    *lines, _cut_off = run.metrics.read_text(encoding="utf-8").split("\n")
     try:
-        return [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
-        raise UserError(f"{run.metrics}: damaged: {error}") from error
+        text = run.metrics.read_bytes().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{run.metrics}: cannot be read: {error.strerror}") from error
+    *lines, _cut_off = text.split("\n")
+    return [_record(line, f"{run.metrics}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        if not isinstance(record["update"], int) or not math.isfinite(record.get("minutes", 0.0)):
+            raise ValueError("update and minutes are numbers")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f"{where}: damaged: not a record of training ({error!r})") from error
+    found: dict[str, Any] = record
+    return found
 
 
 def command_line() -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from l2s_nmt.errors import UserError
+from l2s_nmt.files import is_file, is_folder
 
 ALIASES = {"valid": ("valid", "validation", "dev", "val")}
 """Names under which a split is found, where there are several."""
@@ -58,11 +60,14 @@ def locate(folder: Path, wanted: Wanted) -> Located:
         UserError: it is missing, incomplete, or there more than once.
     """
     split, source = wanted.split, wanted.source
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(
             f"{folder}: there is no such folder; give the folder that holds {split}.{source} etc."
         )
-    names = {path.name for path in folder.iterdir() if path.is_file()}
+    try:
+        names = {name for name in os.listdir(folder) if is_file(folder / name)}
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
     for alias in ALIASES.get(split, (split,)):
         for stem in (alias, f"{alias}.{source}-{wanted.target}"):
             found = _candidates(folder, stem, names, wanted)

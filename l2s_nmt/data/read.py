@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import reprlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, zip_longest
@@ -18,6 +19,12 @@ from l2s_nmt.data.locate import Located, Wanted
 from l2s_nmt.data.rows import Row, fingerprint
 from l2s_nmt.data.store import checksum
 from l2s_nmt.errors import UserError
+from l2s_nmt.plain_text import shorten
+
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
+"""What reading parquet raises; the last two at a text that is not UTF-8, or a date that is none."""
+_SHOWN = 20
+"""Keys of a record that a message lists."""
 
 
 def read_files(located: Located, wanted: Wanted, skip: int = 0) -> Iterator[Row]:
@@ -90,6 +97,7 @@ def _json_records(path: Path, skip: int) -> Iterator[tuple[int, object]]:
 
 
 def _parquet_records(path: Path, skip: int) -> Iterator[tuple[int, object]]:
+    row = skip
     try:
         with pq.ParquetFile(path) as table:
             group, row = _row_group(table.metadata, skip)
@@ -98,8 +106,8 @@ def _parquet_records(path: Path, skip: int) -> Iterator[tuple[int, object]]:
                 begin = min(max(skip - row, 0), len(batch))
                 yield from enumerate(batch.slice(begin).to_pylist(), row + begin + 1)
                 row += len(batch)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({error})") from None
+    except _UNREADABLE as error:
+        raise UserError(f"{path}: not a readable parquet file, behind row {row} ({error})") from None
 
 
 def _row_group(metadata: pq.FileMetaData, row: int) -> tuple[int, int]:
@@ -149,13 +157,14 @@ def read_records(
 
 def _texts(record: Mapping[str, Any], language: str, where: str) -> list[str]:
     if language not in record:
-        found = ", ".join(map(str, record)) or "nothing"
+        there = [shorten(str(key)) for key in islice(record, _SHOWN)]
+        found = ", ".join(there) + (", ..." if len(record) > _SHOWN else "") if there else "nothing"
         hint = "Set the source and the target language to two of them"
         raise UserError(f"{where}: no {language!r}; found {found}. {hint}")
     value = record[language]
     texts: list[str] = value if isinstance(value, list) else [value]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{where}: {language} is {value!r}; it must be a text or a list of texts")
+        raise UserError(f"{where}: {language} is {reprlib.repr(value)}; it must be a text or a list of texts")
     if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
         raise UserError(
             f"{where}: {language} holds half of a surrogate pair, which is no character; remove it"

@@ -60,7 +60,7 @@ def read_curve(path: Path) -> tuple[CurvePoint, ...]:
             continue
         try:
             _take(json.loads(line), points, losses)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             if number == len(lines):  # every whole line ends in a line feed, so this one was cut off
                 break
             raise UserError(f"{path}: line {number} is not a record of training ({error!r})") from error

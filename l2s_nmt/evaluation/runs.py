@@ -19,7 +19,7 @@ from l2s_nmt.evaluation.compare import System
 from l2s_nmt.evaluation.curves import read_curve
 from l2s_nmt.evaluation.score import Scores, read_scores, score, write_scores
 from l2s_nmt.evaluation.translate import Decoding, Translator
-from l2s_nmt.files import write_text
+from l2s_nmt.files import text_lines, write_text
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, WeightsName, corpus_place, read_metrics
 
@@ -131,9 +131,14 @@ def evaluate_run(
         test_set.sources, origin=test_set.origin, done=count
     )
     scores = score(translations, test_set.references)
-    write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
-    write_scores(path, scores, split=split, decoding=made_by)
-    write_card(run)
+    try:
+        write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
+        write_scores(path, scores, split=split, decoding=made_by)
+        write_card(run)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename2 or error.filename}: cannot be written: {error.strerror}"
+        ) from error
     return scores, False
 
 
@@ -143,13 +148,12 @@ def read_translations(path: Path) -> list[str]:
     Raises:
         UserError: it cannot be read.
     """
-    if not path.exists():
-        return []
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    return text.removesuffix("\n").split("\n") if text else []
+        return text_lines(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def system_of_run(run: Run, splits: Sequence[str], decoding: Decoding, name: str) -> System:
@@ -209,12 +213,15 @@ def short_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+    except OSError as error:
+        raise UserError(f"{path}: the weights cannot be read: {error.strerror}") from error
 
 
 def _decoding_in(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))["decoding"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -169,7 +169,7 @@ def read_state(checkpoint: Path) -> tuple[Progress, int]:
     try:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         return Progress(**state["progress"]), int(state["metrics_bytes"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise _of_another_version(checkpoint, error) from error
 
 

@@ -209,7 +209,7 @@ def test_metrics_are_read_line_by_line(run: Run) -> None:
     run.metrics.write_text('{"update": 1}\n{"upd')  # the process was killed while it wrote
     assert read_metrics(run) == [{"update": 1}]
     run.metrics.write_text('{"update": 1}\n{"upd\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl: damaged"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line \d+: damaged"):
         read_metrics(run)
 
 
