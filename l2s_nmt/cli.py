@@ -2,7 +2,7 @@
 
 Exit status: 0 done; 2 something is wrong in what the user gave; 3 training cannot go on (numbers that are not finite, a
 full disk, another process that failed), with the newest checkpoint intact; 130 or 143 interrupted by SIGINT or SIGTERM,
-with everything saved; 1 anything else.
+with everything saved; 1 anything else, an output that is no longer read among it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from l2s_nmt.plain_text import visible, visible_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -183,7 +187,7 @@ def translate(
         translations = translator(sentences, origin=str(source or "standard input"), done=advance)
     text = "".join(f"{line}\n" for line in translations)
     if output is None:
-        typer.echo(text, nl=False)
+        typer.echo(text.encode(), nl=False)  # UTF-8 wherever it goes
     else:
         with _writing(output):
             write_text(output, text)
@@ -218,7 +222,7 @@ def _evaluate(
     with _progress(f"{run.name}: {split}", None) as advance:
         scores, reused = evaluate_run(run, split, decoding, show, weights)
     bleu = scores.bleu
-    typer.echo(
+    _say(
         f"{run.path}, {split}, {scores.sentences} sentences, beam {decoding.beam}"
         f"{' (scored already)' if reused else ''}\n"
         f"  BLEU {bleu.score:.2f}  {'/'.join(f'{p:.1f}' for p in bleu.precisions)}  "
@@ -265,10 +269,11 @@ def compare(
         short_names,
         system_of_run,
     )
+    from l2s_nmt.files import is_folder
     from l2s_nmt.run import Run
 
     splits = split or ["test"]
-    runs = {path: Run(path) for path in systems if path.is_dir()}
+    runs = {path: Run(path) for path in systems if is_folder(path)}
     decodings = {
         path: decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
         for path, run in runs.items()
@@ -302,7 +307,7 @@ def compare(
     console.print(render_terminal(compared))
     for metric, signature in compared.signatures.items():
         typer.echo(f"{metric}: {signature}")
-    typer.echo(f"report: {output / 'comparison.html'}")
+    _say(f"report: {output / 'comparison.html'}")
 
 
 @contextmanager
@@ -317,8 +322,9 @@ def _writing(path: Path) -> Iterator[None]:
 
 def _existing(path: Path) -> Path:
     from l2s_nmt.errors import UserError
+    from l2s_nmt.files import is_file
 
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{path}: no such run or file of translations")
     return path
 
@@ -339,17 +345,14 @@ def _read_references(sources: Path | None, references: list[Path]) -> tuple[list
 
 def _read_lines(path: Path | None) -> list[str]:
     from l2s_nmt.errors import UserError
+    from l2s_nmt.files import text_lines
 
     name = str(path or "standard input")
     try:
         raw = sys.stdin.buffer.read() if path is None else path.read_bytes()
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise UserError(f"{name}, line {line}: not UTF-8 text; convert it first") from error
     except OSError as error:
         raise UserError(f"{name}: cannot be read: {error.strerror}") from error
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+    return text_lines(raw, name)
 
 
 class _Advance:
@@ -368,36 +371,89 @@ class _Advance:
 @contextmanager
 def _progress(what: str, total: int | None) -> Iterator[_Advance]:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        yield _Advance(bar, bar.add_task(what, total=total))
+        yield _Advance(bar, bar.add_task(escape(visible(what)), total=total))
+
+
+def _say(text: str) -> None:
+    typer.echo(visible_lines(text))
 
 
 def _note(text: str) -> None:
-    typer.echo(text, err=True)
+    typer.echo(visible_lines(text), err=True)
 
 
 def main() -> None:
     """Run a command and end the process with its exit status."""
-    _quiet_libraries()
+    with _interruptible():
+        _quiet_libraries()
+        sys.exit(_run())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the process with status 130, also where a library turns it into an error of its own."""
+    interrupted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception:
+        if not interrupted:
+            raise
+        sys.exit(130)
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _run() -> int:
     from l2s_nmt.errors import TrainingFailed, UserError
 
     try:
-        app()
+        return app(standalone_mode=False) or 0
     except (UserError, TrainingFailed) as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        _note(f"error: {error}")
+        return error.exit_status
     except Exception as error:
+        if isinstance(error, _USAGE):
+            _note(_usage(error))
+            return 2
         status = getattr(error, "exit_status", None)
         if status is None:
             raise
-        sys.exit(status)
+        return int(status)
+
+
+_USAGE = typer.BadParameter.__bases__
+"""What a wrong option or argument raises; typer exports no name for it."""
+
+
+def _usage(error: Any) -> str:
+    if error.ctx is None:
+        return f"error: {error.format_message()}"
+    hint = f"Try '{error.ctx.command_path} --help' for help."
+    # Where there are no arguments at all, the help is the message and has been shown.
+    message = f"error: {error.format_message()}" if sys.argv[1:] else ""
+    return f"{error.ctx.get_usage()}\n{hint}\n{message}".rstrip()
 
 
 def _quiet_libraries() -> None:
+    """Libraries say nothing on the terminal, and send no figures about their use anywhere."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from l2s_nmt.plain_text import visible_lines
+
 LINE_EVERY_SECONDS = 30.0
 
 FIELDS = {
@@ -78,7 +80,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False)
+        self.console.print(visible_lines(text), markup=False)
 
     def step(self, used: float, update: int, measured: Mapping[str, Any]) -> None:
         """Show where training stands.

@@ -205,9 +205,7 @@ def test_compare_refuses_what_does_not_belong_together(texts: Path) -> None:
     ):
         assert message in command("compare", *arguments, *report).error()
     (texts / "latin").write_bytes("fü\n".encode("latin-1") * 4)
-    assert (
-        f"{texts / 'latin'}: cannot be read as UTF-8" in command("compare", texts / "latin", *given).error()
-    )
+    assert f"{texts / 'latin'}, line 1: not UTF-8 text" in command("compare", texts / "latin", *given).error()
     assert not (texts / "report").exists()
 
 

@@ -1,0 +1,64 @@
+"""Ctrl-C, and an output that is no longer read, end a command quietly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT, start
+
+CLOSED = "import sys, os; from l2s_nmt.cli import main; sys.argv[1:] = ['--help']; main()"
+
+
+def test_an_output_that_is_not_read_ends_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    found = subprocess.run(
+        [sys.executable, "-c", CLOSED], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False
+    )
+    os.close(writer)
+    assert found.returncode == 1
+    assert found.stderr == b""
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+def test_ctrl_c_while_libraries_load_ends_with_130(seconds: float, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "data: {source_language: a, target_language: b, embedded: {train: 900000}}\n"
+    )
+    started = start("train", tmp_path / "recipe.yaml", "--dry-run")
+    while b"l2s_nmt" not in Path(f"/proc/{started.pid}/cmdline").read_bytes():  # until Python has begun
+        time.sleep(0.01)
+    time.sleep(0.05 + seconds)
+    os.kill(started.pid, signal.SIGINT)
+    _, err = started.communicate(timeout=60)
+    assert b"Traceback" not in err, err.decode()
+    assert started.returncode in (130, -signal.SIGINT)  # to a shell both are 130
+
+
+def test_ctrl_c_while_sentences_are_read_ends_with_130(tmp_path: Path) -> None:
+    code = (
+        "import sys, l2s_nmt.evaluation.runs as r, l2s_nmt.cli as c\n"
+        "c._read_lines = lambda path: (print('reading', flush=True), sys.stdin.buffer.read())\n"
+        "r.decoding_of = lambda *_, **__: None\n"
+        "import l2s_nmt.run; l2s_nmt.run.Run.read_recipe = lambda self: None\n"
+        "sys.argv[1:] = ['translate', 'run']; c.main()"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == b"reading\n"
+    started.send_signal(signal.SIGINT)
+    _, err = started.communicate(timeout=60)
+    assert (started.returncode, err) == (130, b"")
