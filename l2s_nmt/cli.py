@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from l2s_nmt.evaluation.translate import Decoding
+    from l2s_nmt.processes import Processes
     from l2s_nmt.run import Run
 
 app = typer.Typer(
@@ -177,20 +178,27 @@ def translate(
     """Translate sentences with a run."""
     from l2s_nmt.evaluation.runs import decoding_of, load_translator
     from l2s_nmt.files import write_text
+    from l2s_nmt.processes import together
     from l2s_nmt.run import Run
 
     trained = Run(run)
-    decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
-    sentences = _read_lines(source)
-    translator = load_translator(trained, decoding, weights)
-    with _progress("translating", len(sentences)) as advance:
-        translations = translator(sentences, origin=str(source or "standard input"), done=advance)
-    text = "".join(f"{line}\n" for line in translations)
-    if output is None:
-        typer.echo(text.encode(), nl=False)  # UTF-8 wherever it goes
-    else:
-        with _writing(output):
-            write_text(output, text)
+    with together() as processes:
+        with processes.main_first():  # which says alone what is wrong
+            decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
+            trained.weights(weights)
+        sentences = processes.from_main(lambda: _read_lines(source))
+        with processes.main_first():
+            translator = load_translator(trained, decoding, weights, processes)
+        with _progress("translating", len(sentences), processes) as advance:
+            translations = translator(sentences, origin=str(source or "standard input"), done=advance)
+        text = "".join(f"{line}\n" for line in translations)
+        if not processes.is_main:
+            return
+        if output is None:
+            typer.echo(text.encode(), nl=False)  # UTF-8 wherever it goes
+        else:
+            with _writing(output):
+                write_text(output, text)
 
 
 @app.command()
@@ -203,24 +211,34 @@ def evaluate(
 ) -> None:
     """Translate splits of the run's corpus and score them: BLEU, chrF and TER, with sacrebleu's signatures."""
     from l2s_nmt.evaluation.runs import decoding_of
+    from l2s_nmt.processes import together
     from l2s_nmt.run import Run
 
     trained = Run(run)
-    decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
-    for name in split or ["test"]:
-        _evaluate(trained, name, decoding, weights)
+    with together() as processes:
+        with processes.main_first():  # which says alone what is wrong
+            decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
+            trained.weights(weights)
+        for name in split or ["test"]:
+            _evaluate(trained, name, decoding, processes, weights)
 
 
 def _evaluate(
-    run: Run, split: str, decoding: Decoding, weights: Literal["best", "last", "average"] = "best"
+    run: Run,
+    split: str,
+    decoding: Decoding,
+    processes: Processes,
+    weights: Literal["best", "last", "average"] = "best",
 ) -> None:
     from l2s_nmt.evaluation.runs import evaluate_run
 
     def show(done: int, total: int) -> None:
         advance.at(done, total)
 
-    with _progress(f"{run.name}: {split}", None) as advance:
-        scores, reused = evaluate_run(run, split, decoding, show, weights)
+    with _progress(f"{run.name}: {split}", None, processes) as advance:
+        scores, reused = evaluate_run(run, split, decoding, show, weights, processes)
+    if not processes.is_main:
+        return
     bleu = scores.bleu
     _say(
         f"{run.path}, {split}, {scores.sentences} sentences, beam {decoding.beam}"
@@ -270,6 +288,7 @@ def compare(
         system_of_run,
     )
     from l2s_nmt.files import is_folder
+    from l2s_nmt.processes import together
     from l2s_nmt.run import Run
 
     splits = split or ["test"]
@@ -285,9 +304,12 @@ def compare(
         texts, answers = test_set.sources, test_set.references
     else:
         texts, answers = _read_references(sources, references or [])
-    for path, run in runs.items():
-        for name in splits:
-            _evaluate(run, name, decodings[path])
+    with together() as processes:
+        for path, run in runs.items():
+            for name in splits:
+                _evaluate(run, name, decodings[path], processes)
+    if not processes.is_main:
+        return
     compared = comparing.compare(
         [
             system_of_run(runs[path], splits, decodings[path], names[path])
@@ -369,12 +391,13 @@ class _Advance:
 
 
 @contextmanager
-def _progress(what: str, total: int | None) -> Iterator[_Advance]:
+def _progress(what: str, total: int | None, processes: Processes) -> Iterator[_Advance]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+    hidden = not (processes.is_main and sys.stderr.isatty())
+    with Progress(console=Console(stderr=True), disable=hidden, transient=True) as bar:
         yield _Advance(bar, bar.add_task(escape(visible(what)), total=total))
 
 

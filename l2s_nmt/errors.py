@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class UserError(Exception):
     """Something is wrong in what the user gave: a recipe, a file, an option, a run directory.
@@ -21,3 +23,12 @@ class TrainingFailed(Exception):
     """
 
     exit_status = 3
+
+
+class Interrupted(Exception):
+    """Training was asked to stop by a signal; everything is saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
+        self.exit_status = 128 + number
+        """What a shell expects of a process that ended by this signal."""

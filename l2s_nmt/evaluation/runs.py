@@ -20,6 +20,7 @@ from l2s_nmt.evaluation.curves import read_curve
 from l2s_nmt.evaluation.score import Scores, read_scores, score, write_scores
 from l2s_nmt.evaluation.translate import Decoding, Translator
 from l2s_nmt.files import text_lines, write_text
+from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, WeightsName, corpus_place, read_metrics
 
@@ -70,8 +71,16 @@ def tag_of(recipe: Recipe, decoding: Decoding, weights: WeightsName = "best") ->
     return "-".join(parts) or None
 
 
-def load_translator(run: Run, decoding: Decoding, weights: WeightsName = "best") -> Translator:
+def load_translator(
+    run: Run, decoding: Decoding, weights: WeightsName = "best", processes: Processes = ALONE
+) -> Translator:
     """Weights of a run, ready to translate.
+
+    Args:
+        run: a trained run.
+        decoding: how to translate.
+        weights: which of the run's.
+        processes: share the sentences.
 
     Raises:
         UserError: it is no run, or has no weights yet.
@@ -86,7 +95,7 @@ def load_translator(run: Run, decoding: Decoding, weights: WeightsName = "best")
         source_language=recipe.data.source_language,
         target_language=recipe.data.target_language,
     )
-    return Translator(model.to(device), tokenizer, recipe.evaluation.batch_tokens)
+    return Translator(model.to(device), tokenizer, recipe.evaluation.batch_tokens, processes)
 
 
 def evaluate_run(
@@ -95,8 +104,11 @@ def evaluate_run(
     decoding: Decoding,
     progress: Callable[[int, int], None] = lambda done, total: None,
     weights: WeightsName = "best",
+    processes: Processes = ALONE,
 ) -> tuple[Scores, bool]:
     """Translate and score a split with weights of a run, unless these have been scored so already.
+
+    Several processes share the sentences; the main one alone reads and writes.
 
     Args:
         run: a trained run.
@@ -104,6 +116,7 @@ def evaluate_run(
         decoding: how to translate.
         progress: told how many sentences are done, of how many.
         weights: which of the run's.
+        processes: share the sentences.
 
     Returns:
         The scores, and whether they were there already.
@@ -111,15 +124,31 @@ def evaluate_run(
     Raises:
         UserError: the run has no weights, or the split is missing or unsound.
     """
-    recipe = run.read_recipe()
-    tag = tag_of(recipe, decoding, weights)
-    made_by = {**decoding.to_json(), "weights": _digest(run.weights(weights) / "model.safetensors")}
-    test_set = read_test_set(recipe, split)
+    tag = tag_of(run.read_recipe(), decoding, weights)
     path = run.scores(split, tag)
-    if _decoding_in(path) == made_by and len(read_translations(run.translations(split, tag))) == len(
-        test_set.sources
-    ):
-        return read_scores(path), True
+    made_by = {**decoding.to_json(), "weights": _digest(run.weights(weights) / "model.safetensors")}
+
+    def look() -> tuple[TestSet, Scores | None]:
+        test_set = read_test_set(run.read_recipe(), split)
+        there = read_translations(run.translations(split, tag))
+        same = _decoding_in(path) == made_by and len(there) == len(test_set.sources)
+        return test_set, read_scores(path) if same else None
+
+    def finish() -> Scores:
+        scores = score(translations, test_set.references)
+        try:
+            write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
+            write_scores(path, scores, split=split, decoding=made_by)
+            write_card(run)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename2 or error.filename}: cannot be written: {error.strerror}"
+            ) from error
+        return scores
+
+    test_set, there_already = processes.from_main(look)
+    if there_already is not None:
+        return there_already, True
     done = 0
 
     def count(more: int) -> None:
@@ -127,19 +156,10 @@ def evaluate_run(
         done += more
         progress(done, len(test_set.sources))
 
-    translations = load_translator(run, decoding, weights)(
-        test_set.sources, origin=test_set.origin, done=count
-    )
-    scores = score(translations, test_set.references)
-    try:
-        write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
-        write_scores(path, scores, split=split, decoding=made_by)
-        write_card(run)
-    except OSError as error:
-        raise UserError(
-            f"{error.filename2 or error.filename}: cannot be written: {error.strerror}"
-        ) from error
-    return scores, False
+    with processes.main_first():  # which says alone what is wrong
+        translator = load_translator(run, decoding, weights, processes)
+    translations = translator(test_set.sources, origin=test_set.origin, done=count)
+    return processes.from_main(finish), False
 
 
 def read_translations(path: Path) -> list[str]:

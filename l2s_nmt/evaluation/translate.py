@@ -12,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from l2s_nmt.data.tokenizer import decode, encode_sources
 from l2s_nmt.errors import UserError
+from l2s_nmt.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,13 @@ class Translator:
         model: an encoder-decoder, on its device.
         tokenizer: its tokenizer.
         batch_tokens: padded source tokens times beams decoded at a time.
+        processes: share the sentences, and all get every translation.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     batch_tokens: int
+    processes: Processes = ALONE
 
     @torch.no_grad()
     def __call__(
@@ -87,18 +90,26 @@ class Translator:
             UserError: a sentence is longer than the model's positions.
         """
         self.model.eval()
-        encoded = encode_sources(self.tokenizer, list(sources)) if sources else []
-        check_lengths(encoded, self.model, origin)
-        translations = [""] * len(sources)
+        encoded = self.processes.from_main(lambda: self._encoded(sources, origin))
         filled = [row for row, text in enumerate(sources) if text.strip()]
         done(len(sources) - len(filled))
         budget = max(1, self.batch_tokens // (self.model.generation_config.num_beams or 1))
-        for rows in _batches(filled, [len(ids) for ids in encoded], budget):
-            output = self.model.generate(**_pad([encoded[row] for row in rows], self.model))
-            for row, text in zip(rows, decode(self.tokenizer, output.tolist()), strict=True):
-                translations[row] = text
-            done(len(rows))
-        return translations
+        batches = list(_batches(filled, [len(ids) for ids in encoded], budget))
+        index, count = self.processes.index, self.processes.count
+        mine: dict[int, str] = {}
+        for first in range(0, len(batches), count):  # the processes translate that many batches at a time
+            if first + index < len(batches):
+                rows = batches[first + index]
+                output = self.model.generate(**_pad([encoded[row] for row in rows], self.model))
+                mine |= zip(rows, decode(self.tokenizer, output.tolist()), strict=True)
+            done(sum(map(len, batches[first : first + count])))
+        found = {row: text for share in self.processes.gather(mine) for row, text in share.items()}
+        return [found.get(row, "") for row in range(len(sources))]
+
+    def _encoded(self, sources: Sequence[str], origin: str) -> list[list[int]]:
+        encoded = encode_sources(self.tokenizer, list(sources)) if sources else []
+        check_lengths(encoded, self.model, origin)
+        return encoded
 
 
 def check_lengths(encoded: Sequence[Sequence[int]], model: PreTrainedModel, origin: str) -> None:

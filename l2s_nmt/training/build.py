@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from l2s_nmt.model import Policy
+from l2s_nmt.processes import TIMEOUT
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_search import Search as SearchSettings
 from l2s_nmt.search.context import LengthLimit
@@ -109,7 +109,9 @@ def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
         log_with=list(training.trackers) or None,
         project_dir=folder,
         cpu=not torch.cuda.is_available(),
-        # Long enough for the first preparation of a large corpus, for which the others wait; a process that is gone
-        # is noticed by the lifeline.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=TIMEOUT),
+            # No buffer of the model changes.
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+        ],
     )

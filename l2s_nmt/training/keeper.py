@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from l2s_nmt.files import writing
 from l2s_nmt.model import Policy
+from l2s_nmt.processes import Processes
 from l2s_nmt.training import checkpoints
 from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
@@ -47,6 +46,7 @@ class Keeper:
         say: Callable[[str], None],
     ) -> None:
         self.accelerator = accelerator
+        self.processes = Processes.of(accelerator)
         self.folder = folder / "checkpoints"
         self.policy = policy
         self.optimizer = optimizer
@@ -65,7 +65,7 @@ class Keeper:
         Raises:
             TrainingFailed: it cannot be written; those before are intact.
         """
-        everyones = gather(self.accelerator, sums.state())
+        everyones = self.processes.gather(sums.state())
         if self.accelerator.is_main_process:
             with writing(self.folder):
                 self._write(progress, everyones)
@@ -94,7 +94,7 @@ class Keeper:
         Raises:
             UserError: no checkpoint is sound, or metrics.jsonl does not fit it.
         """
-        newest = self._from_main(lambda: checkpoints.newest_whole(self.folder, self.say))
+        newest = self.processes.from_main(lambda: checkpoints.newest_whole(self.folder, self.say))
         progress, metrics_bytes = Progress(), 0
         if newest is not None:
             progress, metrics_bytes = checkpoints.read_state(newest)
@@ -111,8 +111,8 @@ class Keeper:
         self.optimizer.load_state_dict(optimizer["optimizer"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(optimizer["scaler"])
-        processes = self.accelerator.num_processes
-        sums.add(share_out(everyones, self.accelerator.process_index, processes))
+        processes = self.processes.count
+        sums.add(share_out(everyones, self.processes.index, processes))
         if progress.finished:
             self.say(f"trained already, {progress.update} updates; nothing is left to do")
             return
@@ -122,16 +122,3 @@ class Keeper:
                 f"processes: {processes} instead of {len(everyones)}. The sentences and their order, the size of an "
                 "update and the draws of the search are the same; dropout draws others, and sums are rounded otherwise"
             )
-
-    def _from_main(self, find: Callable[[], Any]) -> Any:
-        """What the main process finds, on all processes."""
-        return broadcast_object_list([find() if self.accelerator.is_main_process else None])[0]
-
-
-def gather(accelerator: Accelerator, value: Any) -> list[Any]:
-    """The values of all processes, on each of them."""
-    if accelerator.num_processes == 1:
-        return [value]
-    values = [None] * accelerator.num_processes
-    torch.distributed.all_gather_object(values, value)
-    return values

@@ -29,9 +29,10 @@ from torch import Tensor
 
 from l2s_nmt.cpu import FastDropout
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.errors import TrainingFailed, UserError
+from l2s_nmt.errors import Interrupted, TrainingFailed, UserError
 from l2s_nmt.files import writing
 from l2s_nmt.model import Policy, Term
+from l2s_nmt.processes import Processes
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training import checkpoints
@@ -41,14 +42,14 @@ from l2s_nmt.training.build_search import Texts
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.faults import is_finite, save_fault, spread_to_gradient
 from l2s_nmt.training.health import Health
-from l2s_nmt.training.keeper import Keeper, gather
+from l2s_nmt.training.keeper import Keeper
 from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.measures import Sums, is_mean, score_sums, search_sums, summarise
 from l2s_nmt.training.metrics import Metrics
 from l2s_nmt.training.objective import Counts, Objective
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
-from l2s_nmt.training.signals import Interrupted, Signals
+from l2s_nmt.training.signals import Signals
 
 
 @dataclass(frozen=True)
@@ -390,9 +391,8 @@ class Trainer:
             raise Interrupted(self.signals.number or signal.SIGTERM)
 
     def _log(self) -> None:
-        shares = gather(
-            self.accelerator, self.sums.take()
-        )  # not all have the same names: a process may have had no sentences
+        # Not all have the same names: a process may have had no sentences.
+        shares = Processes.of(self.accelerator).gather(self.sums.take())
         total = {name: sum(share.get(name, 0.0) for share in shares) for name in set[str]().union(*shares)}
         for name in total:
             if is_mean(name):

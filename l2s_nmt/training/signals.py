@@ -8,15 +8,6 @@ from types import FrameType
 from typing import Any
 
 
-class Interrupted(Exception):
-    """Training was asked to stop by a signal; everything is saved."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
-        self.exit_status = 128 + number
-        """What a shell expects of a process that ended by this signal."""
-
-
 class Signals:
     """Within this context SIGINT and SIGTERM end training after the update that is going on."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,19 @@ from accelerate import Accelerator
 
 from l2s_nmt.architecture import save_model
 from l2s_nmt.cpu import keep_freed_memory
-from l2s_nmt.data.stream import Processes
+from l2s_nmt.data.stream import Processes as Readers
 from l2s_nmt.evaluation.card import write_card
 from l2s_nmt.evaluation.translate import Decoding
 from l2s_nmt.files import writing
+from l2s_nmt.lifeline import lifeline
 from l2s_nmt.model import Policy
+from l2s_nmt.processes import Processes, part
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import as_settings
 from l2s_nmt.run import Run, command_line, flatten, open_run
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.build_search import build_search, texts
 from l2s_nmt.training.checkpoints import Progress
-from l2s_nmt.training.keeper import gather
-from l2s_nmt.training.lifeline import lifeline
 from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.validate import Validator
@@ -48,13 +47,14 @@ def train(recipe: Recipe, output: str | Path) -> Run:
 def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     display = Display(accelerator.is_main_process)
     run = Run(folder)
+    processes = Processes.of(accelerator)
     with accelerator.main_process_first():  # the others find what it wrote
         if accelerator.is_main_process:
             open_run(folder, recipe, command_line())
         corpus = prepare.read_corpus(recipe, display.say)
         tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
         model = prepare.find_model(recipe, tokenizer)
-        data = prepare.training_data(recipe, corpus, tokenizer, model, display.say, _processes(accelerator))
+        data = prepare.training_data(recipe, corpus, tokenizer, model, display.say, _readers(processes))
     evaluation = recipe.evaluation
     Decoding(evaluation.beam, evaluation.length_penalty, evaluation.max_length).configure(model)
     if accelerator.device.type == "cpu":
@@ -86,8 +86,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
             references=corpus.valid["references"][:],
             limit=limit,
             batch_tokens=evaluation.batch_tokens,
-            process=accelerator.process_index,
-            processes=accelerator.num_processes,
+            processes=processes,
         ),
         save_weights=lambda name: save_model(policy.model, tokenizer, folder / name),
         folder=folder,
@@ -101,26 +100,13 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     if accelerator.is_main_process:
         with writing(folder):
             write_card(run)
-    _end(accelerator)
+    part(accelerator)
     display.say(_closing(progress, folder))
     return run
 
 
-def _processes(accelerator: Accelerator) -> Processes:
-    return Processes(
-        accelerator.process_index, accelerator.num_processes, lambda given: gather(accelerator, given)
-    )
-
-
-def _end(accelerator: Accelerator) -> None:
-    """Take the process group down, when its thread has nothing left to do.
-
-    After the last reduction that thread lets go of a tensor, for which it needs the interpreter. To take the group down
-    is to wait for the thread while holding the interpreter: now and then a process would hang for ever at its end.
-    """
-    if accelerator.num_processes > 1:
-        time.sleep(0.5)
-    accelerator.end_training()
+def _readers(processes: Processes) -> Readers:
+    return Readers(processes.index, processes.count, processes.gather)
 
 
 def _start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:

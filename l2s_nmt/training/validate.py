@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from l2s_nmt.data.tokenizer import decode, encode_sources
 from l2s_nmt.evaluation.score import reference_streams
 from l2s_nmt.model import Policy
+from l2s_nmt.processes import Processes
 from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.sampling import greedy
 from l2s_nmt.training.loop import Validation
@@ -29,8 +30,7 @@ class Validator:
         references: one or several of each.
         limit: where a translation is cut.
         batch_tokens: padded source tokens decoded at a time.
-        process: number of this process.
-        processes: how many there are.
+        processes: share the sentences.
     """
 
     policy: Policy
@@ -39,20 +39,20 @@ class Validator:
     references: Sequence[Sequence[str]]
     limit: LengthLimit
     batch_tokens: int
-    process: int
-    processes: int
+    processes: Processes
 
     def __call__(self) -> Validation:
         """Translate this process's sentences, gather all, score."""
-        mine = dict.fromkeys(range(self.process, len(self.sources), self.processes), ("", False))
-        encoded = encode_sources(self.tokenizer, [self.sources[row] for row in mine])
-        ordered = sorted(zip(mine, encoded, strict=True), key=lambda item: -len(item[1]))
+        encoded = encode_sources(self.tokenizer, list(self.sources))
+        ordered = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
+        ordered = ordered[self.processes.index :: self.processes.count]
+        mine: dict[int, tuple[str, bool]] = {}
         while ordered:
-            count = max(1, self.batch_tokens // len(ordered[0][1]))
+            count = max(1, self.batch_tokens // len(encoded[ordered[0]]))
             batch, ordered = ordered[:count], ordered[count:]
-            for (row, _), found in zip(batch, self._translate([ids for _, ids in batch]), strict=True):
-                mine[row] = found
-        translations, ended = zip(*self._gather(mine), strict=True)
+            mine |= zip(batch, self._translate([encoded[row] for row in batch]), strict=True)
+        found = {row: pair for share in self.processes.gather(mine) for row, pair in share.items()}
+        translations, ended = zip(*(found[row] for row in range(len(encoded))), strict=True)
         score = BLEU().corpus_score(list(translations), reference_streams(self.references))
         middle = len(translations) // 2
         sample = (self.sources[middle], translations[middle], self.references[middle][0])
@@ -74,11 +74,3 @@ class Validator:
         tokens, _ = self.policy.roll(self.policy.encode(source, mask), self.limit(mask), greedy)
         ended = (tokens == self.policy.eos).any(1)
         return list(zip(decode(self.tokenizer, tokens.tolist()), ended.tolist(), strict=True))
-
-    def _gather(self, mine: dict[int, tuple[str, bool]]) -> list[tuple[str, bool]]:
-        if self.processes == 1:
-            return [mine[row] for row in range(len(self.sources))]
-        shares: list[dict[int, tuple[str, bool]]] = [{}] * self.processes
-        torch.distributed.all_gather_object(shares, mine)
-        found = {row: pair for share in shares for row, pair in share.items()}
-        return [found[row] for row in range(len(self.sources))]

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from l2s_nmt.data.batches import Batch, Rows, collate, split_batch
-from l2s_nmt.errors import TrainingFailed
+from l2s_nmt.errors import Interrupted, TrainingFailed
 from l2s_nmt.model import Policy
 from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.randomness import Draws
@@ -36,7 +36,6 @@ from l2s_nmt.training.loop import Trainer, TrainingData, Validation, in_one_bloc
 from l2s_nmt.training.objective import Counts, Losses, Objective, Watch
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
-from l2s_nmt.training.signals import Interrupted
 from tests.helpers import read_lines, without_times
 from tests.searches import search_of
 from tests.tiny import new_policy, random_sentences, shared_policy

@@ -21,11 +21,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 
-from l2s_nmt.errors import TrainingFailed
-from l2s_nmt.training.signals import Interrupted
+from l2s_nmt.errors import Interrupted, TrainingFailed
 
 GRACE_SECONDS = 10.0
 """How long a process whose reduction broke waits to hear why."""
@@ -36,16 +35,16 @@ PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 
 
 @contextmanager
-def lifeline(accelerator: Accelerator) -> Iterator[None]:
+def lifeline(processes: Accelerator | PartialState) -> Iterator[None]:
     """Within this context the failure of one process ends all, with status 3; a single process needs no line.
 
     Raises:
         TrainingFailed: the processes cannot reach each other.
     """
-    if accelerator.num_processes == 1:
+    if processes.num_processes == 1:
         yield
         return
-    line = _connect(accelerator)
+    line = _connect(processes.process_index, processes.num_processes)
     try:
         yield
     except Interrupted:  # all processes agreed on it
@@ -113,8 +112,7 @@ class Line:
                 connection.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _connect(accelerator: Accelerator) -> Line:
-    rank, processes = accelerator.process_index, accelerator.num_processes
+def _connect(rank: int, processes: int) -> Line:
     if rank == 0:
         return Line(rank, _accept(processes))
     port, token = broadcast_object_list([None])[0]
