@@ -139,8 +139,20 @@ def _advice(path_or_id: str | Path) -> str:
     return "give a folder or hub id of an encoder-decoder with weights in safetensors"
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write weights, configuration, generation configuration and tokenizer as a plain Hugging Face folder."""
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write weights, configuration, generation configuration and tokenizer as a plain Hugging Face folder.
+
+    Args:
+        model: of which all but the weights is written.
+        tokenizer: its tokenizer.
+        folder: where to.
+        weights: by name; None: the model's.
+    """
     with whole_folder(folder) as temporary:
-        model.save_pretrained(temporary)
+        model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)

@@ -9,12 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from l2s_nmt.training.sharding import dealt, gathered, local, undealt
+
 
 class Averager:
     """Keeps an average of a module's trainable weights beside them.
 
     Args:
-        module: the unwrapped model.
+        module: the unwrapped model; of weights that are dealt out each process averages its share.
         kind: ``none``, ``ema`` (average ← decay·average + (1−decay)·weights after every update, with the decay
             rising from 0 as (1 + n) / (10 + n) so that the start is forgotten), ``mean`` (of the weights after
             every update: in place of the average policy that LOLS returns, Chang et al. 2015, which would draw one
@@ -43,7 +45,7 @@ class Averager:
             decay = 1 - 1 / self.updates
         else:
             decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.snapshots[0], [p.detach() for p in self.parameters], 1 - decay)
+        torch._foreach_lerp_(self.snapshots[0], [local(p.detach()) for p in self.parameters], 1 - decay)
 
     def before_validation(self) -> None:
         """Take a snapshot of the weights that are about to be validated."""
@@ -64,9 +66,11 @@ class Averager:
             self._load(raw)
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
+        """What a checkpoint keeps; all processes call it."""
         names = {
-            f"{s}.{p}": tensor for s, group in enumerate(self.snapshots) for p, tensor in enumerate(group)
+            f"{s}.{p}": gathered(undealt(tensor, self.parameters[p]))
+            for s, group in enumerate(self.snapshots)
+            for p, tensor in enumerate(group)
         }
         return {"updates": torch.tensor(self.updates), **names}
 
@@ -75,14 +79,17 @@ class Averager:
         self.updates = int(state["updates"])
         count = (len(state) - 1) // max(len(self.parameters), 1)
         self.snapshots = [
-            [state[f"{s}.{p}"].to(parameter.device) for p, parameter in enumerate(self.parameters)]
+            [
+                local(dealt(state[f"{s}.{p}"].to(parameter.device), parameter))
+                for p, parameter in enumerate(self.parameters)
+            ]
             for s in range(count)
         ]
 
     def _copy(self) -> list[Tensor]:
-        return [p.detach().clone() for p in self.parameters]
+        return [local(p.detach()).clone() for p in self.parameters]
 
     def _load(self, weights: list[Tensor]) -> None:
         with torch.no_grad():
             for parameter, weight in zip(self.parameters, weights, strict=True):
-                parameter.copy_(weight)
+                local(parameter.detach()).copy_(weight)

@@ -15,6 +15,7 @@ from l2s_nmt.recipe_search import Search as SearchSettings
 from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.costs.own import load_function
 from l2s_nmt.search.losses.table import LOSSES
+from l2s_nmt.training import sharding
 from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.limits import Limits
@@ -104,7 +105,8 @@ def build_limits(recipe: Recipe) -> Limits:
 def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
     """Accelerate's view of this process; with no GPU it uses the CPU."""
     training = recipe.training
-    return Accelerator(
+    plugin = sharding.wanted()
+    accelerator = Accelerator(
         mixed_precision=training.mixed_precision,
         log_with=list(training.trackers) or None,
         project_dir=folder,
@@ -114,4 +116,8 @@ def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
             # No buffer of the model changes.
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
         ],
+        fsdp_plugin=plugin,
     )
+    if plugin is not None and accelerator.use_distributed:
+        sharding.insist(accelerator, plugin)
+    return accelerator

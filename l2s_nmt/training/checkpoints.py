@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, save_file
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import whole_folder, write_json
 from l2s_nmt.training.averaging import Averager
+from l2s_nmt.training.sharding import State, set_weights
 
 Sums = dict[str, "torch.Tensor | float"]
 
@@ -75,8 +76,8 @@ def save_checkpoint(
     folder: Path,
     progress: Progress,
     metrics_bytes: int,
-    model: torch.nn.Module,
-    averager: Averager,
+    weights: State,
+    average: State,
     optimizer_state: dict[str, Any],
     sums: list[Sums],
 ) -> Path:
@@ -86,15 +87,16 @@ def save_checkpoint(
         folder: of all checkpoints.
         progress: where the run stands.
         metrics_bytes: size of metrics.jsonl.
-        model: its weights are saved.
-        averager: of the weights.
+        weights: of the model, by name; one of several names is enough for a load.
+        average: of the weights.
         optimizer_state: of the optimiser and the scaler.
         sums: of each process, for the next line of metrics.jsonl.
     """
     target = folder / f"update-{progress.update:08d}"
     with whole_folder(target) as temporary:
-        save_model(model, str(temporary / "model.safetensors"))
-        save_file({k: v.contiguous() for k, v in averager.state().items()}, temporary / "average.safetensors")
+        once = {id(tensor): name for name, tensor in reversed(weights.items())}
+        save_file({n: weights[n].contiguous() for n in once.values()}, temporary / "model.safetensors")
+        save_file({k: v.contiguous() for k, v in average.items()}, temporary / "average.safetensors")
         for name, value in (("optimizer.pt", optimizer_state), ("sums.pt", sums)):
             with (temporary / name).open("wb") as file:  # which says what went wrong; by path, torch does not
                 torch.save(value, file)
@@ -182,7 +184,7 @@ def load_checkpoint(
         UserError: it was written by another version.
     """
     try:
-        load_model(model, str(checkpoint / "model.safetensors"))
+        set_weights(model, load_file(checkpoint / "model.safetensors"))
         averager.load_state(load_file(checkpoint / "average.safetensors"))
         optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location="cpu")
         return optimizer, torch.load(checkpoint / "sums.pt", weights_only=True)

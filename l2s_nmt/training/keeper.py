@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +19,7 @@ from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.measures import Sums, share_out
 from l2s_nmt.training.metrics import Metrics
+from l2s_nmt.training.sharding import State, gathered, set_optimizer_state, weights_of
 
 
 class Keeper:
@@ -66,21 +68,27 @@ class Keeper:
             TrainingFailed: it cannot be written; those before are intact.
         """
         everyones = self.processes.gather(sums.state())
-        if self.accelerator.is_main_process:
-            with writing(self.folder):
-                self._write(progress, everyones)
-        self.accelerator.wait_for_everyone()
-
-    def _write(self, progress: Progress, sums: list[checkpoints.Sums]) -> None:
         scaler = self.accelerator.scaler
+        weights, average = weights_of(self.policy), self.averager.state()
         optimizer = {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": gathered(self.optimizer.state_dict()),
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
+        if self.accelerator.is_main_process:
+            with writing(self.folder):
+                self._write(progress, everyones, weights, average, optimizer)
+        self.accelerator.wait_for_everyone()
+
+    def _write(
+        self,
+        progress: Progress,
+        sums: list[checkpoints.Sums],
+        weights: State,
+        average: State,
+        optimizer: dict[str, Any],
+    ) -> None:
         size = self.metrics.settle()
-        checkpoints.save_checkpoint(
-            self.folder, replace(progress), size, self.policy, self.averager, optimizer, sums
-        )
+        checkpoints.save_checkpoint(self.folder, replace(progress), size, weights, average, optimizer, sums)
         if self.aggregate is not None:
             oldest = checkpoints.list_checkpoints(self.folder)[0]
             self.aggregate.prune(checkpoints.update_of(oldest))  # from where the run may have to go on
@@ -108,7 +116,7 @@ class Keeper:
 
     def _load(self, checkpoint: Path, progress: Progress, sums: Sums) -> None:
         optimizer, everyones = checkpoints.load_checkpoint(checkpoint, self.policy, self.averager)
-        self.optimizer.load_state_dict(optimizer["optimizer"])
+        set_optimizer_state(self.optimizer, optimizer["optimizer"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(optimizer["scaler"])
         processes = self.processes.count

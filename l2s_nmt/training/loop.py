@@ -49,6 +49,7 @@ from l2s_nmt.training.metrics import Metrics
 from l2s_nmt.training.objective import Counts, Objective
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
+from l2s_nmt.training.sharding import whole
 from l2s_nmt.training.signals import Signals
 
 
@@ -102,7 +103,7 @@ class Trainer:
         data: the training data.
         limits: when to end.
         validate: greedy translation of the validation split with the current weights.
-        save_weights: write the current weights to the folder of that name ("best", "last").
+        save_weights: write the current weights to the folder of that name ("best", "last"); all processes call it.
         folder: the run directory.
         seed: of the draws.
         accumulation: parts of an update on each process.
@@ -210,14 +211,16 @@ class Trainer:
         checkpoints.seed_update(self.seed, self.progress.update, self.accelerator.process_index)
         shares = self._share(rows)
         parts = [self._load(share) for share in shares]
-        experiences = [self._search(part) for part in parts]
-        if self.aggregate is not None:
-            self._replay(self.aggregate, shares, parts, experiences)
-        searched = time.monotonic()
-        counts = self._count(parts, experiences)
-        self.progress.update += 1
-        self.progress.sentences += len(rows)
-        fault = "a cost is not finite" if self.unsound else self._learn(parts, experiences, counts)
+        with whole(self.policy):
+            experiences = [self._search(part) for part in parts]
+            if self.aggregate is not None:
+                self._replay(self.aggregate, shares, parts, experiences)
+            searched = time.monotonic()
+            counts = self._count(parts, experiences)
+            self.progress.update += 1
+            self.progress.sentences += len(rows)
+            sums = None if self.unsound else self._differentiate(parts, experiences, counts)
+        fault = "a cost is not finite" if sums is None else self._step(sums)
         if fault is None:
             self.progress.skipped_in_a_row = 0
         else:
@@ -226,15 +229,17 @@ class Trainer:
         now = time.monotonic()
         self.sums.add({"seconds": now - started, "seconds_update": now - searched})
 
-    def _learn(self, parts: list[Batch], experiences: list[Experience | None], counts: Counts) -> str | None:
-        """Gradient and step; what was not finite, if something was not."""
+    def _differentiate(
+        self, parts: list[Batch], experiences: list[Experience | None], counts: Counts
+    ) -> Sums:
+        """Make the gradient, and sum up what is to be logged."""
         self.policy.train()
         sums = Sums()
         for index, (part, experience) in enumerate(zip(parts, experiences, strict=True)):
             last = index == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 self._backward(part, experience, counts, sums)
-        return self._step(sums)
+        return sums
 
     def _skip(self, fault: str, parts: list[Batch], experiences: list[Experience | None]) -> None:
         """Count an update that was not made.
@@ -359,19 +364,24 @@ class Trainer:
         return loss
 
     def _step(self, sums: Sums) -> str | None:
-        """Let the optimiser make its step, unless the gradient is not finite; such an update does not count in sums."""
+        """Let the optimiser make its step, unless the gradient is not finite; such an update does not count in sums.
+
+        Returns:
+            What was not finite, if something was not.
+        """
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip_norm)
+        norm = float(norm) if norm is not None else 0.0
         factor = self.schedule(self.progress.update, self.limits.budget(self.progress))
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        finite = norm is None or math.isfinite(float(norm))
+        finite = math.isfinite(norm)
         if finite or self.accelerator.scaler is not None:  # the scaler skips by itself, and lowers its scale
             self.optimizer.step()
         if not finite:
             return "the loss or its gradient is not finite"
         self.averager.after_update()
         self.sums.add(sums.totals)
-        self.sums.add({"gradient_norm": norm if norm is not None else 0.0, "updates": 1.0})
+        self.sums.add({"gradient_norm": norm, "updates": 1.0})
         return None
 
     def _after_update(self, used: float) -> None:
@@ -407,12 +417,13 @@ class Trainer:
         self.averager.before_validation()
         with self.averager.applied():
             self.policy.eval()
-            found = self.validate()
+            with whole(self.policy):
+                found = self.validate()
             progress = self.progress
             better = found.bleu > progress.best_bleu
             if better:
                 progress.best_bleu, progress.best_update, progress.failures = found.bleu, progress.update, 0
-                self._on_main(lambda: self.save_weights("best"))
+                self._save("best")
             else:
                 progress.failures += 1
         progress.seconds = self._agree(time.monotonic() - self.clock)
@@ -461,19 +472,18 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         if self.progress.finished:
-            self._on_main(lambda: self.save_weights("last"))
+            self._save("last")
             if self.averager.kind != "none":
                 with self.averager.applied():
-                    self._on_main(lambda: self.save_weights("average"))
+                    self._save("average")
             self._write(
                 "end", {"best_bleu": self.progress.best_bleu, "best_update": self.progress.best_update}
             )
         self.keeper.save(self.progress, self.sums)
 
-    def _on_main(self, action: Callable[[], Any]) -> None:
-        if self.accelerator.is_main_process:
-            with writing(self.folder):
-                action()
+    def _save(self, name: str) -> None:
+        with writing(self.folder):
+            self.save_weights(name)
         self.accelerator.wait_for_everyone()
 
 

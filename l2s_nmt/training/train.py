@@ -24,6 +24,7 @@ from l2s_nmt.training.build_search import build_search, texts
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.progress import Display
+from l2s_nmt.training.sharding import shard, weights_of
 from l2s_nmt.training.validate import Validator
 
 
@@ -61,8 +62,15 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
         keep_freed_memory()
     _start_trackers(accelerator, recipe)
     policy = Policy(model.to(accelerator.device), recipe.search.max_branch_tokens)
+    shard(accelerator, policy)
     limit = build.build_limit(recipe.search, policy)
     in_words = texts(tokenizer)
+
+    def save_weights(name: str) -> None:
+        weights = weights_of(policy.model)
+        if accelerator.is_main_process:
+            save_model(policy.model, tokenizer, folder / name, weights)
+
     trainer = Trainer(
         accelerator=accelerator,
         policy=policy,
@@ -88,7 +96,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
             batch_tokens=evaluation.batch_tokens,
             processes=processes,
         ),
-        save_weights=lambda name: save_model(policy.model, tokenizer, folder / name),
+        save_weights=save_weights,
         folder=folder,
         seed=recipe.seed,
         accumulation=recipe.training.accumulation,

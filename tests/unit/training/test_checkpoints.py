@@ -24,6 +24,7 @@ from l2s_nmt.training.checkpoints import (
     save_checkpoint,
     seed_update,
 )
+from l2s_nmt.training.sharding import weights_of
 from tests.tiny import new_policy, random_batch
 
 Parts = tuple[Policy, Averager, torch.optim.Optimizer]
@@ -59,7 +60,7 @@ def save(folder: Path, update: int, given: Parts) -> Path:
     progress = Progress(update=update, epoch=2, batch=5, sentences=70, roll_outs=9, seconds=3.25, best_bleu=12.5,
                         best_update=4, failures=1, skipped=2)  # fmt: skip
     state = {"optimizer": optimizer.state_dict()}
-    return save_checkpoint(folder, progress, 100 + update, policy, averager, state, SUMS)
+    return save_checkpoint(folder, progress, 100 + update, weights_of(policy), averager.state(), state, SUMS)
 
 
 def weights(policy: Policy) -> dict[str, Tensor]:
