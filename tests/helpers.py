@@ -123,6 +123,26 @@ def fork(*arguments: str | Path, prepare: Callable[[], object] = lambda: None) -
         os._exit(status)
 
 
+def launcher(processes: int, kind: str = "--multi_gpu") -> tuple[str, ...]:
+    """The launcher of so many processes on this machine, with accelerate's option for their kind.
+
+    With --cpu it starts a single one, whatever the number; with --multi_gpu that many, on a CPU as well.
+    """
+    return (
+        *("-m", "accelerate.commands.launch", *kind.split(), "--num_processes", str(processes)),
+        *(
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "--main_process_port",
+            "0",
+        ),
+    )
+
+
 def translate_word(word: str) -> str:
     """The one translation of a word of the toy language."""
     return TARGET_WORDS[SOURCE_WORDS.index(word)]

@@ -58,10 +58,16 @@ def insist(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> 
     accelerator.state.distributed_type = DistributedType.FSDP
 
 
-def shard(accelerator: Accelerator, module: nn.Module) -> None:
-    """Keep a share of the weights on each process, if the launcher was told so; what refers to them is made after."""
-    if accelerator.distributed_type == DistributedType.FSDP:
-        fully_shard(module).set_reshard_after_backward(False)  # parts of an update go on with them
+def shard(accelerator: Accelerator, module: nn.Module) -> bool:
+    """Keep a share of the weights on each process, if the launcher was told so; what refers to them is made after.
+
+    Returns:
+        Whether it was.
+    """
+    if accelerator.distributed_type != DistributedType.FSDP:
+        return False
+    fully_shard(module).set_reshard_after_backward(False)  # further parts of an update are still to come
+    return True
 
 
 @contextmanager

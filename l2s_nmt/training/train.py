@@ -62,7 +62,8 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
         keep_freed_memory()
     _start_trackers(accelerator, recipe)
     policy = Policy(model.to(accelerator.device), recipe.search.max_branch_tokens)
-    shard(accelerator, policy)
+    if shard(accelerator, policy):
+        display.say(f"weights are dealt out to {accelerator.num_processes} processes (FSDP)")
     limit = build.build_limit(recipe.search, policy)
     in_words = texts(tokenizer)
 

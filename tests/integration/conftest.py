@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
 
-from tests.helpers import environment, write_corpus
+from tests.helpers import command, done, environment, write_corpus, write_recipe
+from tests.same_training import recipe
+
+Whole = Callable[..., tuple[Path, Path]]
+"""Its recipe and the run."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,3 +29,20 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Runs that take each update in one piece on one process, by search, size of the updates and settings."""
+    made: dict[str, tuple[Path, Path]] = {}
+
+    def run(search: str, batch_tokens: int, **training: Any) -> tuple[Path, Path]:
+        name = f"{search}-{batch_tokens}-{training}"
+        if name not in made:
+            folder = tmp_path_factory.mktemp(search)
+            path = write_recipe(folder / "recipe.yaml", recipe(corpus, search, batch_tokens, **training))
+            done(command("train", path, "--output", folder / "run"))
+            made[name] = path, folder / "run"
+        return made[name]
+
+    return run

@@ -112,7 +112,7 @@ def test_saving_the_same_update_again_replaces_it(tmp_path: Path) -> None:
     assert len(list_checkpoints(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("failing", ["save_model", "save_file", "write_json"])
+@pytest.mark.parametrize("failing", ["save_file", "write_json"])
 def test_an_interrupted_write_leaves_the_checkpoints_as_they_were(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
