@@ -31,14 +31,20 @@ def wanted() -> FullyShardedDataParallelPlugin | None:
     Raises:
         UserError: it was told what would not work here.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+    if _is_set("ACCELERATE_USE_DEEPSPEED"):
+        raise UserError(
+            "DeepSpeed is not supported: its engine clips, steps and keeps the state of the optimiser by itself, so updates "
+            "that are not finite could not be skipped, and checkpoints would fit no other number of processes. "
+            "recipes/accelerate/fsdp.yaml deals out what ZeRO would: weights, gradients and the optimiser's state"
+        )
+    if not _is_set("ACCELERATE_USE_FSDP"):
         return None
     plugin = FullyShardedDataParallelPlugin()
     refused = {
         "fsdp_version": (plugin.fsdp_version != 2, 2),
         "fsdp_auto_wrap_policy": (plugin.auto_wrap_policy is not None, "NO_WRAP"),
         "fsdp_activation_checkpointing": (plugin.activation_checkpointing, False),
-        "fsdp_offload_params": (os.environ.get("FSDP_OFFLOAD_PARAMS", "false").lower() == "true", False),
+        "fsdp_offload_params": (_is_set("FSDP_OFFLOAD_PARAMS"), False),
     }
     for key, (is_so, value) in refused.items():
         if is_so:
@@ -47,6 +53,10 @@ def wanted() -> FullyShardedDataParallelPlugin | None:
                 "between the updates; see recipes/accelerate/fsdp.yaml"
             )
     return plugin
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() == "true"
 
 
 def insist(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from l2s_nmt.data.tokenizer import decode, encode_sources, train_tokenizer
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.translate import Decoding, Translator
 from l2s_nmt.model import Policy
+from l2s_nmt.processes import Processes
 from l2s_nmt.search.sampling import greedy
 from tests.helpers import sentence_pairs
+from tests.threads import in_threads
 
 POSITIONS = 24
 SENTENCES = [source for source, _ in sentence_pairs(12, seed=3)]
@@ -202,3 +205,30 @@ def test_pad_is_never_written(model: PreTrainedModel, tokenizer: PreTrainedToken
     finally:
         model.final_logits_bias = bias
     assert tokenizer.pad_token_id not in tokens.tolist()
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_processes_translate_each_sentence_once(
+    count: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentences = [*SENTENCES, "", *SENTENCES[:4]]
+    alone = translator(model, tokenizer, Decoding(beam=2, max_length=9), batch_tokens=40)
+    expected = alone(sentences)
+    translated: list[int] = []
+    generate = model.generate
+
+    def counted(**batch: torch.Tensor) -> torch.Tensor:
+        translated.append(len(batch["input_ids"]))
+        found: torch.Tensor = generate(**batch)
+        return found
+
+    monkeypatch.setattr(model, "generate", counted)
+    shown: list[list[int]] = [[] for _ in range(count)]
+
+    def share(processes: Processes) -> list[str]:
+        return replace(alone, processes=processes)(sentences, done=shown[processes.index].append)
+
+    assert in_threads(count, share) == [expected] * count
+    assert len(translated) > 3
+    assert sum(translated) == len(sentences) - 1
+    assert [sum(counts) for counts in shown] == [len(sentences)] * count

@@ -1,0 +1,54 @@
+"""Validation is shared between processes: each sentence once, the same scores everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from l2s_nmt.processes import ALONE, Processes
+from l2s_nmt.training import validate
+from l2s_nmt.training.loop import Validation
+from l2s_nmt.training.validate import Validator
+from tests.threads import in_threads
+
+WORDS = ["ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf"]
+SOURCES = [" ".join(WORDS[row % 5 : row % 5 + 2 + row % 4]) + f" {row}" for row in range(23)]
+
+
+@dataclass(frozen=True)
+class Copying(Validator):
+    """Copies the sources, but for a third of them."""
+
+    batches: list[list[list[int]]] = field(default_factory=list)
+
+    def _translate(self, encoded: list[list[int]]) -> list[tuple[str, bool]]:
+        self.batches.append(encoded)
+        return [(SOURCES[ids[0]] if ids[0] % 3 else "neun", bool(ids[0] % 4)) for ids in encoded]
+
+
+def validator(processes: Processes, batches: list[list[list[int]]]) -> Copying:
+    nothing: Any = None
+    references = [[source] for source in SOURCES]
+    return Copying(nothing, nothing, SOURCES, references, nothing, 12, processes, batches)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 30])
+def test_each_sentence_is_scored_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        validate,
+        "encode_sources",
+        lambda tokenizer, texts: [[int(text.split()[-1])] * len(text.split()) for text in texts],
+    )
+    expected = validator(ALONE, [])()
+    assert 20 < expected.bleu < 90
+    assert expected.endless == pytest.approx(6 / 23)
+    batches: list[list[list[int]]] = []
+
+    def share(processes: Processes) -> Validation:
+        return validator(processes, batches)()
+
+    assert in_threads(count, share) == [expected] * count
+    assert sorted(ids[0] for batch in batches for ids in batch) == list(range(len(SOURCES)))
+    assert all(len(batch) == 1 or len(batch) * max(map(len, batch)) <= 12 for batch in batches)
