@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.helpers import command, done, launcher, process, read_lines, write_recipe
 from tests.same_training import assert_same_training, assert_same_weights, recipe
 
-SHARDED = "--use_fsdp --fsdp_version 2"
+SHARDED = "--config_file recipes/accelerate/fsdp.yaml"
 
 
 def launched(processes: int, *arguments: str | Path, kind: str = "--multi_gpu", stdin: bytes = b"") -> str:
