@@ -107,6 +107,7 @@ def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrain
             f"{path_or_id}: not a model that can be loaded ({reason}); {_advice(path_or_id)}"
         ) from error
     found: PreTrainedModel = model
+    _hold_fixed(found)
     return found
 
 
@@ -137,6 +138,19 @@ def _advice(path_or_id: str | Path) -> str:
             "AutoModelForSeq2SeqLM.from_pretrained(FOLDER).save_pretrained(FOLDER) writes safetensors"
         )
     return "give a folder or hub id of an encoder-decoder with weights in safetensors"
+
+
+def _hold_fixed(model: PreTrainedModel) -> None:
+    """Keep as they are the weights that the architecture never learns, such as sinusoidal positions.
+
+    Loaded ones count as trainable, and processes that train together would wait for their gradients.
+    """
+    with torch.device("meta"):
+        fresh = type(model)(model.config)
+    fixed = {name for name, parameter in fresh.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in fixed:
+            parameter.requires_grad_(False)
 
 
 def save_model(

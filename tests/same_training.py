@@ -18,11 +18,13 @@ SEARCHES: dict[str, dict[str, Any]] = {
 """Searches that are no algorithm's own."""
 
 
-def recipe(corpus: Path, search: str, batch_tokens: int, **training: Any) -> dict[str, Any]:
-    """A few large steps without dropout."""
+def recipe(
+    corpus: Path, search: str, batch_tokens: int, start: Path | None = None, **training: Any
+) -> dict[str, Any]:
+    """A few large steps without dropout, of a new model or from a run's weights."""
     return tiny_recipe(
         corpus,
-        model={"dropout": 0.0},
+        model={"dropout": 0.0, **({"from_run": str(start)} if start else {})},
         search=SEARCHES.get(search, {"algorithm": search}),
         training={
             "batch_tokens": batch_tokens,

@@ -113,8 +113,7 @@ def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
         cpu=not torch.cuda.is_available(),
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=TIMEOUT),
-            # No buffer of the model changes.
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],
         fsdp_plugin=plugin,
     )

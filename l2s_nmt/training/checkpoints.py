@@ -172,7 +172,7 @@ def read_state(checkpoint: Path) -> tuple[Progress, int]:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         return Progress(**state["progress"]), int(state["metrics_bytes"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _of_another_version(checkpoint, error) from error
+        raise of_another_version(checkpoint, error) from error
 
 
 def load_checkpoint(
@@ -189,10 +189,11 @@ def load_checkpoint(
         optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location="cpu")
         return optimizer, torch.load(checkpoint / "sums.pt", weights_only=True)
     except Exception as error:  # its checksums are right, so it holds something else
-        raise _of_another_version(checkpoint, error) from error
+        raise of_another_version(checkpoint, error) from error
 
 
-def _of_another_version(checkpoint: Path, error: Exception) -> UserError:
+def of_another_version(checkpoint: Path, error: Exception) -> UserError:
+    """What to say of a checkpoint that holds something else."""
     return UserError(
         f"{checkpoint}: cannot be taken up ({error}); it was written by another version. Go on with that one, or "
         "choose another --output"

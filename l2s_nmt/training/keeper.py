@@ -116,7 +116,10 @@ class Keeper:
 
     def _load(self, checkpoint: Path, progress: Progress, sums: Sums) -> None:
         optimizer, everyones = checkpoints.load_checkpoint(checkpoint, self.policy, self.averager)
-        set_optimizer_state(self.optimizer, optimizer["optimizer"])
+        try:
+            set_optimizer_state(self.optimizer, optimizer["optimizer"])
+        except (KeyError, IndexError, ValueError) as error:  # for other parameters than these
+            raise checkpoints.of_another_version(checkpoint, error) from error
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(optimizer["scaler"])
         processes = self.processes.count

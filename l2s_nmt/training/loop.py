@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from l2s_nmt.cpu import FastDropout
 from l2s_nmt.data.batches import Batch
@@ -137,6 +138,8 @@ class Trainer:
         self.accelerator = accelerator
         self.policy = policy
         self.wrapped, self.optimizer = accelerator.prepare(policy, optimizer)
+        if isinstance(self.wrapped, DistributedDataParallel):
+            self.wrapped.broadcast_buffers = False  # no buffer of the model changes
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.schedule = schedule
         self.averager = averager

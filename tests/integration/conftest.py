@@ -36,11 +36,11 @@ def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """Runs that take each update in one piece on one process, by search, size of the updates and settings."""
     made: dict[str, tuple[Path, Path]] = {}
 
-    def run(search: str, batch_tokens: int, **training: Any) -> tuple[Path, Path]:
-        name = f"{search}-{batch_tokens}-{training}"
+    def run(search: str, batch_tokens: int, **settings: Any) -> tuple[Path, Path]:
+        name = f"{search}-{batch_tokens}-{settings}"
         if name not in made:
             folder = tmp_path_factory.mktemp(search)
-            path = write_recipe(folder / "recipe.yaml", recipe(corpus, search, batch_tokens, **training))
+            path = write_recipe(folder / "recipe.yaml", recipe(corpus, search, batch_tokens, **settings))
             done(command("train", path, "--output", folder / "run"))
             made[name] = path, folder / "run"
         return made[name]

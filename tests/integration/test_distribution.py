@@ -23,22 +23,32 @@ def launched(processes: int, *arguments: str | Path, kind: str = "--multi_gpu", 
     return outcome.out
 
 
-def assert_trains_as_one(processes: int, whole: Any, folder: Path, search: str, batch_tokens: int) -> None:
-    path, run = whole(search, batch_tokens)
+@pytest.fixture(scope="module")
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    settings = recipe(corpus, "teacher_forcing", 256, max_updates=100, validate_every=100)
+    settings["evaluation"] = {"batch_tokens": 128}  # so that there are many batches
+    path = write_recipe(folder / "recipe.yaml", settings)
+    done(command("train", path, "--output", folder / "run"))
+    return folder / "run"
+
+
+def assert_trains_as_one(
+    processes: int, whole: Any, folder: Path, search: str, batch_tokens: int, **settings: Any
+) -> None:
+    path, run = whole(search, batch_tokens, **settings)
     launched(processes, "train", path, "--output", folder / "run")
     assert json.loads((folder / "run" / "environment.json").read_text())["processes"] == processes
     assert_same_training(run, folder / "run")
 
 
-@pytest.mark.parametrize(
-    ("processes", "search", "batch_tokens"),
-    [(3, "teacher_forcing", 8), (2, "lols", 48)],
-)
-def test_several_processes_train_as_one_does(
-    processes: int, search: str, batch_tokens: int, whole: Any, tmp_path: Path
-) -> None:
-    """With 8 tokens an update many updates are a single sentence, of which the other processes have none."""
-    assert_trains_as_one(processes, whole, tmp_path, search, batch_tokens)
+def test_some_processes_may_have_no_sentence(whole: Any, tmp_path: Path) -> None:
+    """With 8 tokens an update many updates are a single sentence."""
+    assert_trains_as_one(3, whole, tmp_path, "teacher_forcing", 8)
+
+
+def test_several_processes_go_on_from_a_run_as_one_does(whole: Any, trained: Path, tmp_path: Path) -> None:
+    assert_trains_as_one(2, whole, tmp_path, "lols", 48, start=trained)
 
 
 @pytest.mark.slow
@@ -78,16 +88,6 @@ def test_each_sentence_is_trained_on_once_an_epoch(whole: Any, corpus: Path, tmp
     assert set(rows) == {"00000", "00001", "00002"}
     sentences = len((corpus / "train.xa").read_text().splitlines())
     assert sorted(row for had in rows.values() for row in had) == list(range(sentences))
-
-
-@pytest.fixture(scope="module")
-def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    settings = recipe(corpus, "teacher_forcing", 256, max_updates=100, validate_every=100)
-    settings["evaluation"] = {"batch_tokens": 128}  # so that there are many batches
-    path = write_recipe(folder / "recipe.yaml", settings)
-    done(command("train", path, "--output", folder / "run"))
-    return folder / "run"
 
 
 def test_several_processes_evaluate_as_one_does(trained: Path, tmp_path: Path) -> None:
