@@ -192,3 +192,19 @@ def test_quickly_from_end_to_end(script: str, tmp_path: Path) -> None:
     assert all(ratio["measured"]["median"] > 0 for ratio in found["ratios"].values())
     assert found["checks"]["engine_agrees_with_slow_decoding"] > 0.95
     assert {line["axis"] for line in found["growth"]} == {"length", "candidates", "states", "vocabulary"}
+
+
+@pytest.mark.slow
+def test_scaling_quickly_from_end_to_end(tmp_path: Path) -> None:
+    written = tmp_path / "written.json"
+    options = ["--quick", "--rounds", "2", "--steps", "teacher_forcing", "lols", "--json", str(written)]
+    command = [sys.executable, "scripts/benchmark_scaling.py", *options]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    steps = json.loads(written.read_text())["steps"]
+    assert steps.keys() == {"teacher_forcing", "lols"}
+    assert all(0 < figures["efficiency"]["median"] < 1.5 for figures in steps.values())
+    assert steps["teacher_forcing"]["balance"] is None
+    assert 0.5 < steps["lols"]["balance"]["median"] <= 1

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from l2s_nmt.data.batches import Batch, Rows
-from l2s_nmt.errors import UserError
+from l2s_nmt.errors import Interrupted, UserError
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.loop import TrainingData
-from l2s_nmt.training.signals import Interrupted
 from tests.unit.training.test_loop import LIMITS, Sitting, same, weights
 
 BLOCKS: list[list[list[int]]] = [[[0, 1], [2, 3]], [], [[4]], [[5, 6, 7]], []]
