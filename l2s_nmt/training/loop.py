@@ -50,7 +50,7 @@ from l2s_nmt.training.metrics import Metrics
 from l2s_nmt.training.objective import Counts, Objective
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
-from l2s_nmt.training.sharding import whole
+from l2s_nmt.training.sharding import reduce_after_backward, whole
 from l2s_nmt.training.signals import Signals
 
 
@@ -241,6 +241,7 @@ class Trainer:
         for index, (part, experience) in enumerate(zip(parts, experiences, strict=True)):
             last = index == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                reduce_after_backward(self.wrapped, last)
                 self._backward(part, experience, counts, sums)
         return sums
 

@@ -93,6 +93,12 @@ def whole(module: nn.Module) -> Iterator[None]:
         module.reshard()
 
 
+def reduce_after_backward(wrapped: nn.Module, wanted: bool) -> None:
+    """Say whether the gradients of weights that are dealt out are reduced in the next backward pass."""
+    if isinstance(wrapped, FSDPModule):
+        wrapped.set_requires_gradient_sync(wanted)
+
+
 def local(tensor: Tensor) -> Tensor:
     """What this process has of a tensor; a change shows in both."""
     if isinstance(tensor, DTensor):
