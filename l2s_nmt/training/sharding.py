@@ -39,20 +39,25 @@ def wanted() -> FullyShardedDataParallelPlugin | None:
         )
     if not _is_set("ACCELERATE_USE_FSDP"):
         return None
+    if os.environ.get("FSDP_VERSION") != "2":  # of which accelerate might find fault itself
+        raise _unfit("fsdp_version", 2)
     plugin = FullyShardedDataParallelPlugin()
     refused = {
-        "fsdp_version": (plugin.fsdp_version != 2, 2),
         "fsdp_auto_wrap_policy": (plugin.auto_wrap_policy is not None, "NO_WRAP"),
         "fsdp_activation_checkpointing": (plugin.activation_checkpointing, False),
         "fsdp_offload_params": (_is_set("FSDP_OFFLOAD_PARAMS"), False),
     }
     for key, (is_so, value) in refused.items():
         if is_so:
-            raise UserError(
-                f"{key} of accelerate's configuration: only {value} works, since the model writes sentences of its own "
-                "between the updates; see recipes/accelerate/fsdp.yaml"
-            )
+            raise _unfit(key, value)
     return plugin
+
+
+def _unfit(key: str, value: object) -> UserError:
+    return UserError(
+        f"{key} of accelerate's configuration: only {value} works, since the model writes sentences of its own "
+        "between the updates; see recipes/accelerate/fsdp.yaml"
+    )
 
 
 def _is_set(variable: str) -> bool:
