@@ -185,7 +185,6 @@ def translate(
     with together() as processes:
         with processes.main_first():  # which says alone what is wrong
             decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
-            trained.weights(weights)
         sentences = processes.from_main(lambda: _read_lines(source))
         with processes.main_first():
             translator = load_translator(trained, decoding, weights, processes)
