@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+
+GRACE_SECONDS = 5.0
+"""Between Ctrl-C and the end of a command that does not end."""
 
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN", show_default=False)]
 
@@ -423,6 +427,10 @@ def _interruptible() -> Iterator[None]:
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
+        # Some libraries, while they load, take it for an error of their own and go on.
+        end = threading.Timer(GRACE_SECONDS, os._exit, (130,))
+        end.daemon = True
+        end.start()
         raise KeyboardInterrupt
 
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
