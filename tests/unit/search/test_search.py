@@ -166,7 +166,7 @@ def test_counts_and_times() -> None:
     batch = random_batch(shared_policy(), 5)
     _, experience = found(SEARCHES["lols"], batch)
     assert experience.roll_outs == int(experience.decisions.mask.sum())
-    assert set(experience.seconds) == {"roll_in", "roll_out"}
+    assert set(experience.seconds) == {"roll_in", "roll_out", "scoring"}
     assert all(seconds >= 0 for seconds in experience.seconds.values())
     for name, roll_outs in {
         "aggrevated": 0,
