@@ -1,0 +1,1 @@
+"""What learning to search sees in single sentences, for people to look at."""

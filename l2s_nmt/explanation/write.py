@@ -1,0 +1,23 @@
+"""Write an explanation: the page ``explanation.html``, and ``explanation.json`` for scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from l2s_nmt.explanation.page import render_page
+from l2s_nmt.explanation.types import Explanation
+from l2s_nmt.files import write_text
+
+
+def write_explanation(explanation: Explanation, directory: Path) -> None:
+    """Write both, each whole or not at all.
+
+    Args:
+        explanation: to be written.
+        directory: made if missing.
+    """
+    values = json.dumps(explanation.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    page = render_page(explanation)
+    write_text(directory / "explanation.json", values)
+    write_text(directory / "explanation.html", page)
