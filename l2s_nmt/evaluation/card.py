@@ -67,9 +67,9 @@ def _front_matter(recipe: Recipe) -> str:
 
 def _introduction(run: Run, recipe: Recipe) -> str:
     data, algorithm = recipe.data, ALGORITHMS[recipe.search.algorithm]
-    return f"""# {_plain(run.name)}
+    return f"""# {on_one_line(run.name)}
 
-Translates {_plain(data.source_language)} to {_plain(data.target_language)}.
+Translates {on_one_line(data.source_language)} to {on_one_line(data.target_language)}.
 Trained with l2s_nmt by `{recipe.search.algorithm}`: {algorithm.summary} ({algorithm.paper}).
 
 ```python
@@ -91,7 +91,7 @@ def _scores(run: Run) -> str:
         except (UserError, OSError, ValueError, KeyError):
             continue  # of another version; evaluate writes it anew
         rows.append(
-            f"| {_plain(path.stem)} | {scores.sentences:,} | {made.get('beam')} | {scores.bleu.score:.2f} | "
+            f"| {on_one_line(path.stem)} | {scores.sentences:,} | {made.get('beam')} | {scores.bleu.score:.2f} | "
             f"{scores.chrf.score:.2f} | {scores.ter.score:.2f} | {scores.bleu.length_ratio:.3f} | "
             f"`{scores.bleu.signature}` |"
         )
@@ -117,7 +117,7 @@ def _training(recipe: Recipe, metrics: list[dict[str, Any]], environment: dict[s
     )
     rows["seed"] = str(recipe.seed)
     rows["versions"] = ", ".join(f"{k} {v}" for k, v in environment.get("packages", {}).items())
-    table = [f"| {name} | {_plain(value)} |" for name, value in rows.items() if value]
+    table = [f"| {name} | {on_one_line(value)} |" for name, value in rows.items() if value]
     return "\n".join(["## Training", "", "| | |", "|---|---|", *table])
 
 
@@ -165,7 +165,7 @@ def _fenced(text: str, language: str) -> str:
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
-def _plain(text: str) -> str:
+def on_one_line(text: str) -> str:
     """On one line of a table, and no markup."""
     escaped = "".join(f"\\{c}" if c in "\\|`*_[]<>#" else c for c in " ".join(text.split()))
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in escaped)

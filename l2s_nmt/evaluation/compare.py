@@ -1,16 +1,18 @@
-"""Compare systems on the same sentences: scores, intervals, significance, the largest wins and losses."""
+"""Compare systems on the same sentences: scores, intervals, significance, breakdowns, the largest wins and losses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from l2s_nmt.errors import UserError
-from l2s_nmt.evaluation.curves import CurvePoint
-from l2s_nmt.evaluation.score import METRICS, check_aligned, new_metrics
+from l2s_nmt.evaluation import breakdown
+from l2s_nmt.evaluation.comet import LearnedScores, MeanMetric
+from l2s_nmt.evaluation.score import check_aligned, new_metrics
+from l2s_nmt.evaluation.seeds import draw_seeds, estimate, randomisation_over_seeds
 from l2s_nmt.evaluation.significance import (
     RESAMPLES,
     SEED,
@@ -21,150 +23,42 @@ from l2s_nmt.evaluation.significance import (
     interval,
     randomisation_p_value,
     score_of_sum,
-    sentence_scores,
+    score_sums,
     sentence_statistics,
+)
+from l2s_nmt.evaluation.types import (
+    Comparison,
+    Example,
+    ExposureRange,
+    MetricResult,
+    Replicate,
+    ReplicateResult,
+    System,
+    SystemResult,
+    add_ranges,
 )
 
 
 @dataclass(frozen=True)
-class System:
-    """What is compared: the translations of one run or file, and what is known about its training."""
+class _Draws:
+    """The random part of the tests."""
 
-    name: str
-    hypotheses: Sequence[str]
-    """One translation a sentence."""
-    minutes: float | None = None
-    """Wall-clock minutes of training."""
-    updates: int | None = None
-    """Updates of training."""
-    curve: Sequence[CurvePoint] = ()
-    """The validations during training."""
-
-
-@dataclass(frozen=True)
-class MetricResult:
-    """One metric of one system; the last four are None for the first system, which is the baseline."""
-
-    score: float
-    interval: tuple[float, float]
-    """95 % confidence interval from bootstrap resampling."""
-    difference: float | None = None
-    """This score minus the baseline's."""
-    difference_interval: tuple[float, float] | None = None
-    """95 % confidence interval of the difference, from the same resamples."""
-    p_value: float | None = None
-    """Paired bootstrap resampling against the baseline."""
-    p_value_randomisation: float | None = None
-    """Approximate randomisation against the baseline, two-sided."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A sentence that the baseline and a system translate differently."""
-
-    sentence: int
-    """Its number, counted from 1."""
-    source: str
-    references: tuple[str, ...]
-    baseline: str
-    """The baseline's translation."""
-    system: str
-    """The system's translation."""
-    baseline_chrf: float
-    """chrF of this sentence alone."""
-    system_chrf: float
-    """chrF of this sentence alone."""
-
-
-@dataclass(frozen=True)
-class SystemResult:
-    """Everything the comparison found out about one system."""
-
-    name: str
-    bleu: MetricResult
-    chrf: MetricResult
-    ter: MetricResult
-    """Lower is better."""
-    brevity_penalty: float
-    length_ratio: float
-    """Words of the translations divided by words of the closest references."""
-    precisions: tuple[float, ...]
-    """Percentages of the 1-grams to 4-grams that occur in the references."""
-    minutes: float | None
-    updates: int | None
-    curve: tuple[CurvePoint, ...]
-    wins: tuple[Example, ...]
-    """Where its chrF is furthest above the baseline's, largest first."""
-    losses: tuple[Example, ...]
-    """Where its chrF is furthest below the baseline's, largest first."""
-
-    def metric(self, name: str) -> MetricResult:
-        """Return the result of one of `METRICS`."""
-        return {"bleu": self.bleu, "chrf": self.chrf, "ter": self.ter}[name]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``json.dumps`` writes: each metric flat, as ``bleu``, ``bleu_interval`` and so on.
-
-        BLEU's p-values are ``p_value`` and ``p_value_randomisation``; the others' begin with the metric's
-        name.
-        """
-        values: dict[str, Any] = {"name": self.name}
-        for metric in METRICS:
-            result = self.metric(metric)
-            tests = "" if metric == "bleu" else f"{metric}_"
-            values[metric] = result.score
-            values[f"{metric}_interval"] = list(result.interval)
-            values[f"{metric}_difference"] = result.difference
-            values[f"{metric}_difference_interval"] = (
-                None if result.difference_interval is None else list(result.difference_interval)
-            )
-            values[f"{tests}p_value"] = result.p_value
-            values[f"{tests}p_value_randomisation"] = result.p_value_randomisation
-        return values | {
-            "brevity_penalty": self.brevity_penalty,
-            "length_ratio": self.length_ratio,
-            "precisions": list(self.precisions),
-            "minutes": self.minutes,
-            "updates": self.updates,
-            "curve": [asdict(point) for point in self.curve],
-            "wins": [asdict(example) for example in self.wins],
-            "losses": [asdict(example) for example in self.losses],
-        }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Systems compared on the same sentences; the first is the baseline."""
-
-    systems: tuple[SystemResult, ...]
-    splits: tuple[str, ...]
-    """The sets of sentences, one after the other."""
-    sentences: int
-    signatures: Mapping[str, str]
-    """sacrebleu's signature of each metric."""
     resamples: int
-    """Of the bootstrap."""
     trials: int
-    """Of the approximate randomisation."""
     seed: int
-    """Of both."""
 
-    @property
-    def baseline(self) -> SystemResult:
-        """The first system."""
-        return self.systems[0]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``comparison.json`` holds."""
-        return {
-            "splits": list(self.splits),
-            "sentences": self.sentences,
-            "signatures": dict(self.signatures),
-            "bootstrap_resamples": self.resamples,
-            "randomisation_trials": self.trials,
-            "seed": self.seed,
-            "systems": [system.to_json() for system in self.systems],
-        }
+@dataclass(frozen=True)
+class _Scored:
+    """One system under one metric."""
+
+    rows: list[Floats]
+    """The statistics of each seed, (sentences, statistics)."""
+    scores: Floats
+    """(seeds,) corpus scores."""
+    resampled: Floats
+    """(resamples,) means over the seeds, on resampled sentences and seeds."""
+    seeds: tuple[int, ...] | None
 
 
 def compare(
@@ -173,6 +67,8 @@ def compare(
     references: Sequence[Sequence[str]],
     *,
     splits: Sequence[str] = (),
+    word_counts: Mapping[str, int] | None = None,
+    learned: LearnedScores | None = None,
     examples: int = 10,
     resamples: int = RESAMPLES,
     trials: int = TRIALS,
@@ -181,10 +77,12 @@ def compare(
     """Compare systems with the first of them.
 
     Args:
-        systems: one or more, under different names.
+        systems: one or more, under different names, each with one or several seeds.
         sources: the source sentences.
         references: for each sentence its one or more references.
         splits: the names of the sets that the sentences come from.
+        word_counts: how often each word of the sources occurs in the training data; None: not known.
+        learned: the scores of a learned metric, where there are any.
         examples: how many of the largest wins and of the largest losses to keep for each system.
         resamples: of the bootstrap.
         trials: of the approximate randomisation.
@@ -197,27 +95,53 @@ def compare(
     _check(systems, sources, references)
     metrics = new_metrics()
     statistics = {
-        name: [sentence_statistics(metric, system.hypotheses, references) for system in systems]
+        name: [
+            [sentence_statistics(metric, run.hypotheses, references) for run in system.replicates]
+            for system in systems
+        ]
         for name, metric in metrics.items()
     }
-    results = {
-        name: _metric_results(metric, statistics[name], resamples, trials, seed)
-        for name, metric in metrics.items()
-    }
-    chrf = [sentence_scores(metrics["chrf"], rows) for rows in statistics["chrf"]]
+    signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
+    if learned is not None:
+        metrics["comet"], signatures["comet"] = MeanMetric(), learned.signature
+        statistics["comet"] = [[MeanMetric.rows(run) for run in system] for system in learned.scores]
+    draws = _Draws(resamples, trials, seed)
+    scored = {name: _score(metric, systems, statistics[name], draws) for name, metric in metrics.items()}
+    groups = breakdown.by_length(sources), breakdown.by_frequency(sources, word_counts or {})
+
+    def result(number: int, system: System) -> SystemResult:
+        own = {name: rows[number] for name, rows in statistics.items()}
+        runs = [run.hypotheses for run in system.replicates]
+        bleu = [metrics["bleu"]._compute_score_from_stats(run.sum(axis=0)) for run in own["bleu"]]
+        wins, losses = _examples(
+            systems[0], system, sources, references, _sentence_chrf(metrics, statistics, 0),
+            _sentence_chrf(metrics, statistics, number), examples,
+        )  # fmt: skip
+        return SystemResult(
+            name=system.name,
+            runs=_replicates(system, {name: found[number].scores for name, found in scored.items()}),
+            metrics={
+                name: _test(metrics[name], found[0], found[number], draws, baseline_itself=number == 0)
+                for name, found in scored.items()
+            },
+            brevity_penalty=_mean([run.bp for run in bleu]),
+            length_ratio=_mean([run.ratio for run in bleu]),
+            precisions=tuple(_mean(column) for column in zip(*(run.precisions for run in bleu), strict=True)),
+            repetition=breakdown.repetition(runs, references, _bleu_words(metrics)),
+            empty=breakdown.empty(runs),
+            by_length=breakdown.score_groups(groups[0], metrics, own),
+            by_frequency=() if word_counts is None else breakdown.score_groups(groups[1], metrics, own),
+            by_position=breakdown.by_position(runs, references, _bleu_words(metrics)),
+            exposure=_exposure(system.replicates),
+            wins=wins,
+            losses=losses,
+        )
+
     return Comparison(
-        systems=tuple(
-            _system_result(
-                system,
-                {name: results[name][number] for name in METRICS},
-                metrics["bleu"]._compute_score_from_stats(statistics["bleu"][number].sum(axis=0)),
-                _examples(systems[0], system, sources, references, chrf[0], chrf[number], examples),
-            )
-            for number, system in enumerate(systems)
-        ),
+        systems=tuple(result(number, system) for number, system in enumerate(systems)),
         splits=tuple(splits),
         sentences=len(references),
-        signatures={name: str(metric.get_signature()) for name, metric in metrics.items()},
+        signatures=signatures,
         resamples=resamples,
         trials=trials,
         seed=seed,
@@ -231,11 +155,11 @@ def _check(systems: Sequence[System], sources: Sequence[str], references: Sequen
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"two of the systems are called {name!r}: give them different names")
-    first = systems[0]
-    for system in systems[1:]:
-        if len(system.hypotheses) != len(first.hypotheses):
+    first, *others = (run for system in systems for run in system.replicates)
+    for run in others:
+        if len(run.hypotheses) != len(first.hypotheses):
             raise UserError(
-                f"{system.name} has {len(system.hypotheses)} translations, but {first.name} has "
+                f"{run.name} has {len(run.hypotheses)} translations, but {first.name} has "
                 f"{len(first.hypotheses)}: both must translate the same sentences"
             )
     for what, count in (("references", len(references)), ("source sentences", len(sources))):
@@ -247,51 +171,103 @@ def _check(systems: Sequence[System], sources: Sequence[str], references: Sequen
     check_aligned(len(first.hypotheses), references)
 
 
-def _metric_results(
-    metric: Any, systems: Sequence[Floats], resamples: int, trials: int, seed: int
-) -> list[MetricResult]:
-    """Score every system with one metric and test it against the first."""
-    scores = [score_of_sum(metric, rows.sum(axis=0)) for rows in systems]
-    resampled = bootstrap_scores(metric, systems, resamples=resamples, seed=seed)
-    results = [MetricResult(scores[0], interval(resampled[0]))]
-    for number in range(1, len(systems)):
-        difference = scores[number] - scores[0]
-        differences = resampled[number] - resampled[0]
-        results.append(
-            MetricResult(
-                score=scores[number],
-                interval=interval(resampled[number]),
-                difference=difference,
-                difference_interval=interval(differences),
-                p_value=bootstrap_p_value(difference, differences),
-                p_value_randomisation=randomisation_p_value(
-                    metric, systems[0], systems[number], trials=trials, seed=seed
-                ),
-            )
-        )
-    return results
+def _score(
+    metric: Any, systems: Sequence[System], statistics: Sequence[list[Floats]], draws: _Draws
+) -> list[_Scored]:
+    """Score every system with one metric, on the sentences as they are and resampled."""
+    every = [rows for runs in statistics for rows in runs]
+    resampled = bootstrap_scores(metric, every, resamples=draws.resamples, seed=draws.seed)
+    streams: dict[object, int] = {}
+    found, start = [], 0
+    for number, (system, runs) in enumerate(zip(systems, statistics, strict=True)):
+        stream = streams.setdefault(system.seeds or f"system {number}", number)  # same seeds, same draws
+        weights = draw_seeds(len(runs), draws.resamples, draws.seed, stream)
+        own = resampled[start : start + len(runs)]
+        start += len(runs)
+        scores = np.array([score_of_sum(metric, rows.sum(axis=0)) for rows in runs])
+        found.append(_Scored(runs, scores, (weights * own).sum(axis=0), system.seeds))
+    return found
 
 
-def _system_result(
-    system: System,
-    results: Mapping[str, MetricResult],
-    bleu: Any,
-    examples: tuple[tuple[Example, ...], tuple[Example, ...]],
-) -> SystemResult:
-    return SystemResult(
-        name=system.name,
-        bleu=results["bleu"],
-        chrf=results["chrf"],
-        ter=results["ter"],
-        brevity_penalty=float(bleu.bp),
-        length_ratio=float(bleu.ratio),
-        precisions=tuple(float(precision) for precision in bleu.precisions),
-        minutes=system.minutes,
-        updates=system.updates,
-        curve=tuple(system.curve),
-        wins=examples[0],
-        losses=examples[1],
+def _test(
+    metric: Any, baseline: _Scored, system: _Scored, draws: _Draws, *, baseline_itself: bool
+) -> MetricResult:
+    score = float(system.scores.mean())
+    several = len(system.scores) > 1
+    spread = float(system.scores.std(ddof=1)) if several else None
+    own = (
+        estimate(score, system.resampled, [system.scores]).interval if several else interval(system.resampled)
     )
+    if baseline_itself:
+        return MetricResult(score, own, deviation=spread)
+    difference = score - float(baseline.scores.mean())
+    differences = system.resampled - baseline.resampled
+    between, p_value, shuffled = _against(metric, baseline, system, difference, differences, draws)
+    return MetricResult(
+        score=score,
+        interval=own,
+        difference=difference,
+        difference_interval=between,
+        p_value=p_value,
+        p_value_randomisation=shuffled,
+        deviation=spread,
+        over_seeds=several or len(baseline.scores) > 1,
+    )
+
+
+def _against(
+    metric: Any, baseline: _Scored, system: _Scored, difference: float, differences: Floats, draws: _Draws
+) -> tuple[tuple[float, float], float, float]:
+    """The interval of a difference, and its p-values from the bootstrap and from approximate randomisation."""
+    if len(system.scores) == len(baseline.scores) == 1:
+        shuffled = randomisation_p_value(
+            metric, baseline.rows[0], system.rows[0], trials=draws.trials, seed=draws.seed
+        )
+        return interval(differences), bootstrap_p_value(difference, differences), shuffled
+    if baseline.seeds is not None and baseline.seeds == system.seeds:
+        drawn = [system.scores - baseline.scores]
+    else:
+        drawn = [scores for scores in (baseline.scores, system.scores) if len(scores) > 1]
+    found = estimate(difference, differences, drawn)
+    shuffled = randomisation_over_seeds(
+        metric, baseline.rows, system.rows, trials=draws.trials, seed=draws.seed
+    )
+    return found.interval, found.p_value, shuffled
+
+
+def _replicates(system: System, scores: Mapping[str, Floats]) -> tuple[ReplicateResult, ...]:
+    return tuple(
+        ReplicateResult(
+            name=run.name,
+            seed=run.seed,
+            scores={name: float(values[number]) for name, values in scores.items()},
+            expense=run.expense,
+            curve=tuple(run.curve),
+        )
+        for number, run in enumerate(system.replicates)
+    )
+
+
+def _exposure(runs: Sequence[Replicate]) -> tuple[ExposureRange, ...] | None:
+    """The sums over the seeds; None unless all were measured."""
+    measured = [run.exposure for run in runs if run.exposure is not None]
+    return add_ranges(measured) if len(measured) == len(runs) else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(sum(values) / len(values))
+
+
+def _bleu_words(metrics: Mapping[str, Any]) -> breakdown.Tokenise:
+    metric = metrics["bleu"]
+    return lambda text: list(metric._preprocess_segment(text).split())
+
+
+def _sentence_chrf(
+    metrics: Mapping[str, Any], statistics: Mapping[str, Sequence[list[Floats]]], number: int
+) -> Floats:
+    """(sentences,) of a system's first seed."""
+    return score_sums(metrics["chrf"], statistics["chrf"][number][0])
 
 
 def _examples(
@@ -312,8 +288,8 @@ def _examples(
             sentence=number + 1,
             source=sources[number],
             references=tuple(references[number]),
-            baseline=baseline.hypotheses[number],
-            system=system.hypotheses[number],
+            baseline=baseline.replicates[0].hypotheses[number],
+            system=system.replicates[0].hypotheses[number],
             baseline_chrf=float(baseline_chrf[number]),
             system_chrf=float(system_chrf[number]),
         )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from l2s_nmt.errors import UserError
 
-Axis = Literal["minutes", "updates"]
+Axis = Literal["minutes", "updates", "sentences"]
 
 _WIDTH, _HEIGHT = 640, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 16, 16, 48
@@ -22,6 +22,9 @@ _SQUEEZE, _READABLE = 3.0, 5.0
 """The early validations are cut off where they would stretch the axis by this factor, and beyond so much BLEU."""
 _MARKED_POINTS = 40
 """How many points of a curve get a marker; between them the line is enough."""
+
+Curves = Sequence[tuple[str, Sequence[Sequence["CurvePoint"]]]]
+"""Of each system in the order of the report its name, and the validations of each of its seeds."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class CurvePoint:
     """Words of the validation translations divided by words of the references."""
     loss: float | None = None
     """Mean training loss logged since the validation before; objectives differ in its meaning."""
+    sentences: int | None = None
+    """Training sentences seen so far, over all epochs."""
 
 
 def read_curve(path: Path) -> tuple[CurvePoint, ...]:
@@ -88,7 +93,9 @@ def _take(record: dict[str, Any], points: list[CurvePoint], losses: list[tuple[i
         recent = [loss for at, loss in losses if since < at <= update]
         loss_mean = sum(recent) / len(recent) if recent else None
         ratio = _finite(record.get("length_ratio"))
-        points.append(CurvePoint(update, float(record["minutes"]), bleu, ratio, loss_mean))
+        seen = _finite(record.get("sentences"))
+        sentences = None if seen is None else int(seen)
+        points.append(CurvePoint(update, float(record["minutes"]), bleu, ratio, loss_mean, sentences))
 
 
 def _finite(value: Any) -> float | None:
@@ -111,15 +118,15 @@ class _Frame:
         return round(_HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share, 1)
 
 
-def draw_curves(curves: Sequence[tuple[str, Sequence[CurvePoint]]], axis: Axis) -> str:
-    """Draw validation BLEU over the minutes or the updates of training, as an ``<svg>`` element.
+def draw_curves(curves: Curves, axis: Axis) -> str:
+    """Draw validation BLEU over the minutes, updates or sentences of training, as an ``<svg>`` element.
 
     Where the first validations of a run from scratch would flatten the differences that matter, the vertical
     axis shows only the range of the later half of each curve; `starts_below` tells what it cuts off.
 
     Args:
-        curves: name and points of each system in the order of the report; those without points are left
-            out but keep their colour.
+        curves: of all systems; those without points are left out but keep their colour, which all seeds of a
+            system have in common.
         axis: what goes to the right.
     """
     frame = _frame(curves, axis)
@@ -133,15 +140,18 @@ def draw_curves(curves: Sequence[tuple[str, Sequence[CurvePoint]]], axis: Axis) 
         *_axes(frame, axis),
         f'<g clip-path="url(#{axis}-area)">',
     ]
-    for number, (name, points) in enumerate(curves):
-        parts.extend(_curve(number, name, points, axis, frame))
+    for number, (name, seeds) in enumerate(curves):
+        for points in seeds:
+            parts.extend(_curve(number, name, _placed(points, axis), frame))
     return "\n".join([*parts, "</g>", "</svg>"])
 
 
-def starts_below(curves: Sequence[tuple[str, Sequence[CurvePoint]]]) -> float | None:
+def starts_below(curves: Curves) -> float | None:
     """Return the BLEU at which the vertical axis begins where it cuts off some of the points, else None."""
     low = _frame(curves, "updates").y_low
-    return low if any(point.bleu < low for _, points in curves for point in points) else None
+    return (
+        low if any(point.bleu < low for _, seeds in curves for points in seeds for point in points) else None
+    )
 
 
 def draw_marker(number: int, x: float = 8.0, y: float = 8.0) -> str:
@@ -173,32 +183,40 @@ def draw_interval(
     )
 
 
-def _frame(curves: Sequence[tuple[str, Sequence[CurvePoint]]], axis: Axis) -> _Frame:
-    shown = [points for _, points in curves if points]
-    everything = [point.bleu for points in shown for point in points] or [0.0]
-    late = [point.bleu for points in shown for point in points[len(points) // 2 :]] or [0.0]
+def _frame(curves: Curves, axis: Axis) -> _Frame:
+    shown = [placed for _, seeds in curves for points in seeds if (placed := _placed(points, axis))]
+    everything = [point.bleu for points in shown for _, point in points] or [0.0]
+    late = [point.bleu for points in shown for _, point in points[len(points) // 2 :]] or [0.0]
     low, high = min(everything), max(everything)
     if high - low > max(_SQUEEZE * (high - min(late)), _READABLE):
         low = min(late)
     margin = max(0.08 * (high - low), 0.1)
-    farthest = max((_along(point, axis) for points in shown for point in points), default=0.0)
+    farthest = max((place for points in shown for place, _ in points), default=0.0)
     return _Frame(farthest or 1.0, max(low - margin, 0.0), high + margin)
 
 
-def _along(point: CurvePoint, axis: Axis) -> float:
-    return point.minutes if axis == "minutes" else float(point.update)
+def _along(point: CurvePoint, axis: Axis) -> float | None:
+    found = {"minutes": point.minutes, "updates": point.update, "sentences": point.sentences}[axis]
+    return None if found is None else float(found)
 
 
-def _summary(curves: Sequence[tuple[str, Sequence[CurvePoint]]], axis: Axis) -> str:
+def _placed(points: Sequence[CurvePoint], axis: Axis) -> list[tuple[float, CurvePoint]]:
+    """The points whose place on the axis is known, with that place."""
+    return [(place, point) for point in points if (place := _along(point, axis)) is not None]
+
+
+def _summary(curves: Curves, axis: Axis) -> str:
     """Say in words what the picture shows, for those who cannot see it."""
     sentences = []
-    for name, points in curves:
-        if points:
-            best = max(points, key=lambda point: point.bleu)
-            sentences.append(
-                f"{name}: from {points[0].bleu:.2f} to {points[-1].bleu:.2f} after "
-                f"{_along(points[-1], axis):,.4g} {axis}, best {best.bleu:.2f}."
-            )
+    for name, seeds in curves:
+        for points in seeds:
+            if placed := _placed(points, axis):
+                best = max(point.bleu for _, point in placed)
+                end, last = placed[-1]
+                sentences.append(
+                    f"{name}: from {placed[0][1].bleu:.2f} to {last.bleu:.2f} after {end:,.4g} {axis}, "
+                    f"best {best:.2f}."
+                )
     return " ".join(sentences)
 
 
@@ -223,14 +241,14 @@ def _axes(frame: _Frame, axis: Axis) -> list[str]:
     ]
 
 
-def _curve(number: int, name: str, points: Sequence[CurvePoint], axis: Axis, frame: _Frame) -> list[str]:
+def _curve(number: int, name: str, points: Sequence[tuple[float, CurvePoint]], frame: _Frame) -> list[str]:
     if not points:
         return []
-    places = [(frame.x(_along(point, axis)), frame.y(point.bleu)) for point in points]
+    places = [(frame.x(place), frame.y(point.bleu)) for place, point in points]
     line = " ".join(f"{x},{y}" for x, y in places)
     parts = [f'<g class="series-{number % _COLOURS}"><polyline class="line" points="{line}"/></g>']
     every = math.ceil(len(points) / _MARKED_POINTS)
-    for index, (point, (x, y)) in enumerate(zip(points, places, strict=True)):
+    for index, ((_, point), (x, y)) in enumerate(zip(points, places, strict=True)):
         if index % every == 0 or index == len(points) - 1:
             words = (
                 f"{name}: {point.bleu:.2f} BLEU after {point.minutes:.1f} minutes, {point.update:,} updates"

@@ -15,14 +15,13 @@ from l2s_nmt.data.corpus import describe_split, load_split
 from l2s_nmt.data.tokenizer import load_tokenizer
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.card import write_card
-from l2s_nmt.evaluation.compare import System
-from l2s_nmt.evaluation.curves import read_curve
+from l2s_nmt.evaluation.draw import Sampling
 from l2s_nmt.evaluation.score import Scores, read_scores, score, write_scores
 from l2s_nmt.evaluation.translate import Decoding, Translator
 from l2s_nmt.files import text_lines, write_text
 from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Recipe
-from l2s_nmt.run import Run, WeightsName, corpus_place, read_metrics
+from l2s_nmt.run import Run, WeightsName, corpus_place
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,13 @@ def tag_of(recipe: Recipe, decoding: Decoding, weights: WeightsName = "best") ->
 
 
 def load_translator(
-    run: Run, decoding: Decoding, weights: WeightsName = "best", processes: Processes = ALONE
+    run: Run,
+    decoding: Decoding,
+    weights: WeightsName = "best",
+    processes: Processes = ALONE,
+    *,
+    sampling: Sampling | None = None,
+    batch_tokens: int | None = None,
 ) -> Translator:
     """Weights of a run, ready to translate.
 
@@ -81,6 +86,8 @@ def load_translator(
         decoding: how to translate.
         weights: which of the run's.
         processes: share the sentences.
+        sampling: draw translations instead; None: search for the best.
+        batch_tokens: padded source tokens times hypotheses decoded at a time; None: the recipe's.
 
     Raises:
         UserError: it is no run, or has no weights yet.
@@ -95,7 +102,8 @@ def load_translator(
         source_language=recipe.data.source_language,
         target_language=recipe.data.target_language,
     )
-    return Translator(model.to(device), tokenizer, recipe.evaluation.batch_tokens, processes)
+    at_a_time = batch_tokens or recipe.evaluation.batch_tokens
+    return Translator(model.to(device), tokenizer, at_a_time, processes, sampling)
 
 
 def evaluate_run(
@@ -126,7 +134,7 @@ def evaluate_run(
     """
     tag = tag_of(run.read_recipe(), decoding, weights)
     path = run.scores(split, tag)
-    made_by = {**decoding.to_json(), "weights": _digest(run.weights(weights) / "model.safetensors")}
+    made_by = {**decoding.to_json(), "weights": weights_digest(run, weights)}
 
     def look() -> tuple[TestSet, Scores | None]:
         test_set = read_test_set(run.read_recipe(), split)
@@ -176,16 +184,6 @@ def read_translations(path: Path) -> list[str]:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def system_of_run(run: Run, splits: Sequence[str], decoding: Decoding, name: str) -> System:
-    """An evaluated run as a comparison sees it."""
-    recipe = run.read_recipe()
-    tag = tag_of(recipe, decoding)
-    translations = [line for split in splits for line in read_translations(run.translations(split, tag))]
-    last = max(read_metrics(run), key=lambda line: line["update"], default={})
-    curve = read_curve(run.metrics) if run.metrics.exists() else ()
-    return System(name, translations, last.get("minutes"), last.get("update"), curve)
-
-
 def common_test_set(runs: Sequence[Run], splits: Sequence[str]) -> TestSet:
     """The splits that runs have in common, as one.
 
@@ -225,14 +223,20 @@ def short_names(paths: Sequence[Path]) -> dict[Path, str]:
     """
     parts = {path: path.resolve().parts for path in paths}
     if len(set(parts.values())) < len(paths):
-        raise UserError("compare: the same system is given twice")
+        raise UserError("the same system is given twice")
     depth = 1
     while len({p[-depth:] for p in parts.values()}) < len(parts):
         depth += 1
     return {path: "/".join(p[-depth:]) for path, p in parts.items()}
 
 
-def _digest(path: Path) -> str:
+def weights_digest(run: Run, weights: WeightsName = "best") -> str:
+    """What tells weights of a run from others.
+
+    Raises:
+        UserError: the run has none, or they cannot be read.
+    """
+    path = run.weights(weights) / "model.safetensors"
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()[:32]

@@ -15,8 +15,8 @@ from l2s_nmt.files import write_json
 
 METRICS = ("bleu", "chrf", "ter")
 """The names of the metrics, in the order in which they are reported."""
-LABELS = {"bleu": "BLEU", "chrf": "chrF", "ter": "TER"}
-"""How people write them."""
+LABELS = {"bleu": "BLEU", "chrf": "chrF", "ter": "TER", "comet": "COMET"}
+"""How people write them, and the learned metric."""
 
 
 @dataclass(frozen=True)

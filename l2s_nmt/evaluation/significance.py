@@ -49,11 +49,6 @@ def score_of_sum(metric: Any, total: Floats) -> float:
     return float(metric._compute_score_from_stats(total).score)
 
 
-def sentence_scores(metric: Any, statistics: Floats) -> Floats:
-    """Return the score of each sentence alone, (sentences,), from statistics (sentences, statistics)."""
-    return _scores(metric, statistics)
-
-
 def bootstrap_scores(
     metric: Any, systems: Sequence[Floats], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Floats:
@@ -79,9 +74,9 @@ def bootstrap_scores(
         return np.stack([np.bincount(row, minlength=sentences) for row in drawn]).astype(np.float64)
 
     scores = np.empty((len(systems), resamples))
-    for part, times_drawn in _in_parts(resamples, draw):
+    for part, times_drawn in in_parts(resamples, draw):
         for system, statistics in enumerate(systems):
-            scores[system, part] = _scores(metric, times_drawn @ statistics)
+            scores[system, part] = score_sums(metric, times_drawn @ statistics)
     return scores
 
 
@@ -104,7 +99,7 @@ def bootstrap_p_value(difference: float, differences: Floats) -> float:
         differences: the same on each resample, (resamples,).
     """
     sizes = np.abs(differences)
-    return _share_at_least(sizes - sizes.mean(), abs(difference))
+    return share_at_least(sizes - sizes.mean(), abs(difference))
 
 
 def randomisation_p_value(
@@ -133,24 +128,25 @@ def randomisation_p_value(
     both = baseline.sum(axis=0) + system.sum(axis=0)
     observed = score_of_sum(metric, system.sum(axis=0)) - score_of_sum(metric, baseline.sum(axis=0))
     differences = np.empty(trials)
-    for part, kept in _in_parts(trials, draw):
+    for part, kept in in_parts(trials, draw):
         first = kept @ baseline + (1.0 - kept) @ system
-        differences[part] = _scores(metric, first) - _scores(metric, both - first)
-    return _share_at_least(np.abs(differences), abs(observed))
+        differences[part] = score_sums(metric, first) - score_sums(metric, both - first)
+    return share_at_least(np.abs(differences), abs(observed))
 
 
-def _in_parts(rows: int, draw: Callable[[int], Floats]) -> Iterator[tuple[slice, Floats]]:
+def in_parts(rows: int, draw: Callable[[int], Floats]) -> Iterator[tuple[slice, Floats]]:
     """Draw `rows` rows of weights, (rows, sentences), a part at a time."""
     for start in range(0, rows, _ROWS):
         stop = min(start + _ROWS, rows)
         yield slice(start, stop), draw(stop - start)
 
 
-def _scores(metric: Any, totals: Floats) -> Floats:
+def score_sums(metric: Any, totals: Floats) -> Floats:
+    """Return the score of each row of statistics, (rows,) from (rows, statistics): a sentence's, or a sum's."""
     return np.array([score_of_sum(metric, total) for total in totals])
 
 
-def _share_at_least(values: Floats, observed: float) -> float:
+def share_at_least(values: Floats, observed: float) -> float:
     """Return how often chance reaches the observed value, itself included so that it is never 0."""
     reached = int(np.count_nonzero(values >= observed - _TIE))
     return (reached + 1) / (len(values) + 1)

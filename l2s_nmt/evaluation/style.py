@@ -61,7 +61,15 @@ td small { display: block; }
 .verdict.better { background: var(--good-back); color: var(--good); }
 .verdict.worse { background: var(--bad-back); color: var(--bad); }
 .keys { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin-bottom: .75rem; }
-.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
+.axis { border: 0; display: flex; flex-wrap: wrap; gap: 0 1rem; margin: 0; padding: 0; }
+.axis figure { display: none; flex-basis: 100%; order: 1; }
+.axis legend { color: var(--soft); float: left; font-size: .9rem; margin-right: 1rem; padding: 0; }
+.axis label { cursor: pointer; margin-bottom: .5rem; }
+.axis input:checked + label { font-weight: 600; }
+.axis input:focus-visible + label { outline: 3px solid var(--s0); outline-offset: 2px; }
+#by-minutes:checked ~ .of-minutes, #by-updates:checked ~ .of-updates, #by-sentences:checked ~ .of-sentences {
+  display: block;
+}
 figure {
   background: var(--card); border: 1px solid var(--line); border-radius: .75rem; margin: 0; padding: .9rem;
 }
@@ -91,6 +99,7 @@ code { font-size: .85rem; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { details dl > div { grid-template-columns: 1fr; padding: .25rem 0; } }
 @media print {
   body { background: none; max-width: none; }
+  .axis figure { display: block; }
   .card, .scroll, figure, details { break-inside: avoid; }
 }
 """

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from l2s_nmt.evaluation.compare import MetricResult
+from html import escape
+
+from l2s_nmt.evaluation.types import MetricResult
+from l2s_nmt.plain_text import visible
 
 _MINUS, _DASH = "\u2212", "\u2013"
 
 
-def signed(value: float) -> str:
-    """Write a difference with its sign and two decimals."""
-    rounded = f"{abs(value):.2f}"
-    if rounded == "0.00":
-        return "0.00"
+def html_text(text: str) -> str:
+    """Escape foreign text for a page, and keep its writing direction to itself."""
+    return f'<bdi dir="auto">{escape(visible(text))}</bdi>'
+
+
+def signed(value: float, decimals: int = 2) -> str:
+    """Write a difference with its sign."""
+    rounded = f"{abs(value):.{decimals}f}"
+    if float(rounded) == 0:
+        return rounded
     return f"{'+' if value > 0 else _MINUS}{rounded}"
+
+
+def scored(result: MetricResult) -> str:
+    """Write a score, with its standard deviation over the seeds where there are several."""
+    deviation = "" if result.deviation is None else f" ± {result.deviation:.2f}"
+    return f"{result.score:.2f}{deviation}"
 
 
 def spread(interval: tuple[float, float], decimals: int = 2) -> str:
@@ -37,18 +51,24 @@ def minutes_text(minutes: float | None) -> str:
     return "" if minutes is None else f"{minutes:.1f}"
 
 
-def updates_text(updates: int | None) -> str:
-    """Write updates of training; empty where they are not known."""
-    return "" if updates is None else f"{updates:,}"
+def count_text(count: float | None) -> str:
+    """Write a count; empty where it is not known."""
+    return "" if count is None else f"{count:,.0f}"
+
+
+def energy_text(joules: float | None) -> str:
+    """Write an energy in watt-hours; empty where it is not known."""
+    return "" if joules is None else f"{joules / 3600:,.1f}"
 
 
 def verdict(metric: str, result: MetricResult) -> str:
     """Say what a difference means: ``better``, ``worse`` or ``no clear difference``.
 
-    A difference is clear where approximate randomisation, which is two-sided, gives p < 0.05.
+    A difference is clear where a two-sided test gives p < 0.05: approximate randomisation, or with several seeds the
+    t test that counts these in.
     """
-    if result.difference is None or result.p_value_randomisation is None:
+    if result.difference is None or result.decisive is None:
         return ""
-    if result.p_value_randomisation >= 0.05:
+    if result.decisive >= 0.05:
         return "no clear difference"
     return "better" if (result.difference > 0) != (metric == "ter") else "worse"

@@ -1,18 +1,27 @@
-"""Translate with a trained model: beam search by ``generate``, so that a plain interpreter gives the same."""
+"""Translate with a trained model: by ``generate``, so that a plain interpreter gives the same, or by sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.data.tokenizer import decode, encode_sources
 from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.draw import Sampling, draw
+from l2s_nmt.evaluation.probability import log_probabilities
+from l2s_nmt.model import Policy
 from l2s_nmt.processes import ALONE, Processes
+
+T = TypeVar("T")
+Batch = dict[str, Tensor]
+"""input_ids and attention_mask of some sources, (B, S) each."""
 
 
 @dataclass(frozen=True)
@@ -56,27 +65,40 @@ def _start_token(model: PreTrainedModel) -> int:
 
 
 @dataclass(frozen=True)
+class Hypothesis:
+    """A translation, and what the model thinks of it."""
+
+    text: str
+    log_probability: float
+    """Natural logarithm of the probability of its tokens, EOS included, given the source."""
+    score: float
+    """What beam search ranks by: that, divided by the number of tokens to the power of the length penalty."""
+
+
+@dataclass(frozen=True)
 class Translator:
     """A model with its tokenizer and its generation configuration.
 
     Args:
         model: an encoder-decoder, on its device.
         tokenizer: its tokenizer.
-        batch_tokens: padded source tokens times beams decoded at a time.
+        batch_tokens: padded source tokens times hypotheses decoded at a time.
         processes: share the sentences, and all get every translation.
+        sampling: how to draw translations; None: search for the best.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     batch_tokens: int
     processes: Processes = ALONE
+    sampling: Sampling | None = None
 
-    @torch.no_grad()
     def __call__(
         self,
         sources: Sequence[str],
         *,
         origin: str = "input",
+        before: int = 0,
         done: Callable[[int], None] = lambda count: None,
     ) -> list[str]:
         """Translations of the sources, in their order.
@@ -84,41 +106,133 @@ class Translator:
         Args:
             sources: B sentences; an empty one has an empty translation.
             origin: names the sources in errors.
+            before: sentences of the same input that came before.
             done: told how many more sentences are done.
 
         Raises:
             UserError: a sentence is longer than the model's positions.
         """
+
+        def write(rows: Sequence[int], source: Batch) -> list[str]:
+            return decode(self.tokenizer, self._write(source, rows, 1))
+
+        return [text or "" for text in self._shared(sources, 1, write, origin, before, done)]
+
+    def best(
+        self,
+        sources: Sequence[str],
+        number: int,
+        *,
+        origin: str = "input",
+        before: int = 0,
+        done: Callable[[int], None] = lambda count: None,
+    ) -> list[list[Hypothesis]]:
+        """The best translations of each source that beam search found, best first, or so many samples.
+
+        Args:
+            sources: B sentences; an empty one has none.
+            number: of translations of each; at most as many as beams unless they are sampled.
+            origin: names the sources in errors.
+            before: sentences of the same input that came before.
+            done: told how many more sentences are done.
+
+        Raises:
+            UserError: a sentence is longer than the model's positions.
+        """
+
+        def write(rows: Sequence[int], source: Batch) -> list[list[Hypothesis]]:
+            found = self._measured(source, self._write(source, rows, number), number)
+            return [found[start : start + number] for start in range(0, len(found), number)]
+
+        return [group or [] for group in self._shared(sources, number, write, origin, before, done)]
+
+    def check(self, sources: Sequence[str], origin: str, before: int = 0) -> None:
+        """Refuse a sentence that is longer than the model's positions.
+
+        Raises:
+            UserError: names its line.
+        """
+        check_lengths(self._encoded(sources), self.model, origin, before)
+
+    @torch.no_grad()
+    def _shared(
+        self,
+        sources: Sequence[str],
+        number: int,
+        write: Callable[[Sequence[int], Batch], Sequence[T]],
+        origin: str,
+        before: int,
+        done: Callable[[int], None],
+    ) -> list[T | None]:
+        """What is written for each source, in batches that the processes share; None for an empty one."""
         self.model.eval()
-        encoded = self.processes.from_main(lambda: self._encoded(sources, origin))
+
+        def read() -> list[list[int]]:
+            encoded = self._encoded(sources)
+            check_lengths(encoded, self.model, origin, before)
+            return encoded
+
+        encoded = self.processes.from_main(read)
         filled = [row for row, text in enumerate(sources) if text.strip()]
         done(len(sources) - len(filled))
-        budget = max(1, self.batch_tokens // (self.model.generation_config.num_beams or 1))
+        hypotheses = number if self.sampling else self.model.generation_config.num_beams or 1
+        budget = max(1, self.batch_tokens // hypotheses)
         batches = list(_batches(filled, [len(ids) for ids in encoded], budget))
         index, count = self.processes.index, self.processes.count
-        mine: dict[int, str] = {}
+        mine: dict[int, T] = {}
         for first in range(0, len(batches), count):  # the processes translate that many batches at a time
             if first + index < len(batches):
                 rows = batches[first + index]
-                output = self.model.generate(**_pad([encoded[row] for row in rows], self.model))
-                mine |= zip(rows, decode(self.tokenizer, output.tolist()), strict=True)
+                written = write([before + row for row in rows], _pad([encoded[r] for r in rows], self.model))
+                mine |= zip(rows, written, strict=True)
             done(sum(map(len, batches[first : first + count])))
-        found = {row: text for share in self.processes.gather(mine) for row, text in share.items()}
-        return [found.get(row, "") for row in range(len(sources))]
+        found = {row: one for share in self.processes.gather(mine) for row, one in share.items()}
+        return [found.get(row) for row in range(len(sources))]
 
-    def _encoded(self, sources: Sequence[str], origin: str) -> list[list[int]]:
-        encoded = encode_sources(self.tokenizer, list(sources)) if sources else []
-        check_lengths(encoded, self.model, origin)
-        return encoded
+    def _encoded(self, sources: Sequence[str]) -> list[list[int]]:
+        return encode_sources(self.tokenizer, list(sources)) if sources else []
+
+    def _write(self, source: Batch, rows: Sequence[int], number: int) -> list[list[int]]:
+        """Tokens of so many translations of each source, one source's after the other's."""
+        if self.sampling is None:
+            output = self.model.generate(**source, num_return_sequences=number)
+            return [self._whole(ids) for ids in output[:, 1:].tolist()]
+        return draw(self._policy, source, rows, number, self.sampling)
+
+    def _whole(self, ids: list[int]) -> list[int]:
+        """Tokens up to the first EOS, that included: behind it is padding."""
+        eos = self.model.config.eos_token_id
+        return ids[: ids.index(eos) + 1] if eos in ids else ids
+
+    def _measured(self, source: Batch, written: list[list[int]], number: int) -> list[Hypothesis]:
+        policy = self._policy
+        memory = policy.encode(source["input_ids"], source["attention_mask"])
+        row = torch.arange(len(written), device=memory.mask.device) // number
+        tokens = _padded(written, policy.pad).to(row.device)
+        lengths = torch.tensor([len(ids) for ids in written], device=row.device)
+        sums = log_probabilities(policy, memory.select(row), tokens, lengths)
+        ranks = sums / lengths.double() ** self.model.generation_config.length_penalty
+        texts = decode(self.tokenizer, written)
+        return [
+            Hypothesis(text, total, rank)
+            for text, total, rank in zip(texts, sums.tolist(), ranks.tolist(), strict=True)
+        ]
+
+    @cached_property
+    def _policy(self) -> Policy:
+        return Policy(self.model)
 
 
-def check_lengths(encoded: Sequence[Sequence[int]], model: PreTrainedModel, origin: str) -> None:
+def check_lengths(
+    encoded: Sequence[Sequence[int]], model: PreTrainedModel, origin: str, before: int = 0
+) -> None:
     """Refuse sources that the model has no positions for.
 
     Args:
         encoded: tokens of each source.
         model: that shall read them.
         origin: names the sources in errors.
+        before: lines before the first.
 
     Raises:
         UserError: names the line of the first that is too long.
@@ -126,7 +240,7 @@ def check_lengths(encoded: Sequence[Sequence[int]], model: PreTrainedModel, orig
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is None:  # relative positions
         return
-    for line, ids in enumerate(encoded, start=1):
+    for line, ids in enumerate(encoded, start=before + 1):
         if len(ids) > positions:
             raise UserError(
                 f"{origin}, line {line}: {len(ids)} tokens, but the model has {positions} positions; "
@@ -146,8 +260,11 @@ def _batches(rows: Sequence[int], lengths: Sequence[int], budget: int) -> Iterat
         yield batch
 
 
-def _pad(encoded: list[list[int]], model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    rows = [torch.tensor(ids) for ids in encoded]
-    source = pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id)
-    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+def _pad(encoded: list[list[int]], model: PreTrainedModel) -> Batch:
+    source = _padded(encoded, model.config.pad_token_id)
+    mask = _padded([[1] * len(ids) for ids in encoded], 0)
     return {"input_ids": source.to(model.device), "attention_mask": mask.to(model.device)}
+
+
+def _padded(rows: list[list[int]], value: int) -> Tensor:
+    return pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True, padding_value=value)

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l2s_nmt.evaluation.card import _fenced, _plain, render_card, write_card
+from l2s_nmt.evaluation.card import _fenced, on_one_line, render_card, write_card
 from l2s_nmt.evaluation.score import score, write_scores
 from l2s_nmt.recipe_file import read_recipe
 from l2s_nmt.run import Run, open_run
@@ -69,7 +69,7 @@ def test_a_run_that_was_not_scored_says_so(tmp_path: Path) -> None:
 
 @given(st.text())
 def test_no_text_breaks_out_of_its_place(text: str) -> None:
-    plain = _plain(text)
+    plain = on_one_line(text)
     assert plain.isprintable()
     assert "|" not in plain.replace("\\|", "")
     assert "<" not in plain.replace("\\<", "")

@@ -7,9 +7,10 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from l2s_nmt.errors import UserError
-from l2s_nmt.evaluation.compare import Comparison, System, compare
+from l2s_nmt.evaluation.compare import compare
 from l2s_nmt.evaluation.curves import CurvePoint
 from l2s_nmt.evaluation.score import METRICS, score
+from l2s_nmt.evaluation.types import Comparison, Expense, Replicate, System
 
 WORDS = ["alder", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak", "pine", "rowan", "yew"]
 
@@ -34,13 +35,21 @@ BETTER = worsened(REFERENCES, 0.2, seed=2)
 EQUAL = worsened(REFERENCES, 0.4, seed=3)
 
 
+def one(name: str, hypotheses: list[str]) -> System:
+    """A system of one seed."""
+    return System(name, [Replicate(name, hypotheses)])
+
+
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
     systems = [
-        System("baseline", BASELINE, minutes=30.5, updates=9000, curve=[CurvePoint(10, 0.5, 12.0)]),
-        System("better", BETTER, minutes=10.0, updates=500),
-        System("equal", EQUAL),
-        System("copy", BASELINE),
+        System(
+            "baseline",
+            [Replicate("b", BASELINE, 1, Expense(minutes=30.5, updates=9000), [CurvePoint(10, 0.5, 12.0)])],
+        ),
+        one("better", BETTER),
+        one("equal", EQUAL),
+        one("copy", BASELINE),
     ]
     references = [[reference] for reference in REFERENCES]
     return compare(systems, SOURCES, references, splits=["valid", "test"], resamples=400, trials=500)
@@ -63,7 +72,7 @@ def test_scores_are_those_of_score(comparison: Comparison) -> None:
 def test_intervals_contain_what_they_are_about(comparison: Comparison) -> None:
     for system in comparison.systems:
         for name in METRICS:
-            result = system.metric(name)
+            result = system.metrics[name]
             assert result.interval[0] <= result.score <= result.interval[1]
             assert result.interval[1] - result.interval[0] > 0.5
             if result.difference is not None and result.difference_interval is not None:
@@ -74,16 +83,16 @@ def test_intervals_contain_what_they_are_about(comparison: Comparison) -> None:
 def test_the_baseline_is_not_tested_and_the_others_are(comparison: Comparison) -> None:
     baseline, better, equal, copy = comparison.systems
     for name in METRICS:
-        first = baseline.metric(name)
+        first = baseline.metrics[name]
         assert first.p_value is first.p_value_randomisation is first.difference is None
-        for p_value in (better.metric(name).p_value, better.metric(name).p_value_randomisation):
+        for p_value in (better.metrics[name].p_value, better.metrics[name].p_value_randomisation):
             assert p_value is not None
             assert p_value < 0.01
-        two_sided = equal.metric(name).p_value_randomisation
+        two_sided = equal.metrics[name].p_value_randomisation
         assert two_sided is not None
         assert two_sided > 0.05
-        assert copy.metric(name).p_value == copy.metric(name).p_value_randomisation == 1.0
-        assert copy.metric(name).difference == 0.0
+        assert copy.metrics[name].p_value == copy.metrics[name].p_value_randomisation == 1.0
+        assert copy.metrics[name].difference == 0.0
     assert better.bleu.difference == pytest.approx(better.bleu.score - baseline.bleu.score)
     assert better.ter.difference is not None
     assert better.ter.difference < 0
@@ -118,8 +127,10 @@ def test_json_has_the_names_that_scripts_rely_on(comparison: Comparison) -> None
     assert baseline["bleu_interval"][0] < baseline["bleu"] < baseline["bleu_interval"][1]
     assert baseline["minutes"] == 30.5
     assert baseline["updates"] == 9000
-    assert baseline["curve"] == [
-        {"update": 10, "minutes": 0.5, "bleu": 12.0, "length_ratio": None, "loss": None}
+    (run,) = baseline["runs"]
+    assert (run["name"], run["seed"], run["scores"]["ter"]) == ("b", 1, baseline["ter"])
+    assert run["curve"] == [
+        {"update": 10, "minutes": 0.5, "bleu": 12.0, "length_ratio": None, "loss": None, "sentences": None}
     ]
     result = comparison.systems[1]
     assert better["p_value"] == result.bleu.p_value
@@ -132,9 +143,7 @@ def test_json_has_the_names_that_scripts_rely_on(comparison: Comparison) -> None
 
 def test_ragged_references() -> None:
     references = [[text, EQUAL[row]] if row % 2 else [text] for row, text in enumerate(REFERENCES)]
-    found = compare(
-        [System("a", BASELINE), System("b", BETTER)], SOURCES, references, resamples=40, trials=40
-    )
+    found = compare([one("a", BASELINE), one("b", BETTER)], SOURCES, references, resamples=40, trials=40)
     streams = [
         REFERENCES,
         [alternatives[1] if len(alternatives) > 1 else None for alternatives in references],
@@ -142,19 +151,19 @@ def test_ragged_references() -> None:
     for name, metric in (("bleu", BLEU()), ("chrf", CHRF()), ("ter", TER())):
         for system, hypotheses in zip(found.systems, (BASELINE, BETTER), strict=True):
             expected = metric.corpus_score(hypotheses, streams).score
-            assert system.metric(name).score == pytest.approx(expected)
+            assert system.metrics[name].score == pytest.approx(expected)
         assert found.signatures[name].startswith("nrefs:var|")
     assert any(len(win.references) == 2 for win in found.systems[1].wins)
 
 
 def test_one_system_alone_gets_scores_and_intervals() -> None:
-    found = compare([System("alone", ["a b", "c"])], ["x", "y"], [["a b"], ["c d"]], resamples=50, trials=50)
+    found = compare([one("alone", ["a b", "c"])], ["x", "y"], [["a b"], ["c d"]], resamples=50, trials=50)
     assert found.systems[0].bleu.p_value is None
     assert found.systems[0].chrf.interval[0] <= found.systems[0].chrf.score
 
 
 def test_empty_translations_are_scored() -> None:
-    systems = [System("empty", ["", ""]), System("full", ["a b c d", "e f g h"])]
+    systems = [one("empty", ["", ""]), one("full", ["a b c d", "e f g h"])]
     found = compare(systems, ["x", "y"], [["a b c d"], ["e f g h"]], resamples=50, trials=50)
     assert found.systems[0].bleu.score == 0.0
     assert found.systems[1].bleu.score == pytest.approx(100.0)
@@ -177,4 +186,4 @@ def test_what_cannot_be_compared_is_refused(
     systems: list[tuple[str, list[str]]], sources: list[str], references: list[list[str]], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        compare([System(name, hypotheses) for name, hypotheses in systems], sources, references)
+        compare([one(name, hypotheses) for name, hypotheses in systems], sources, references)

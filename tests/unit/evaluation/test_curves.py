@@ -104,7 +104,7 @@ def numbers(text: str) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("axis", ["minutes", "updates"])
 def test_the_drawing_is_well_formed_and_to_scale(axis: Axis) -> None:
     svg = ElementTree.fromstring(
-        draw_curves([("rising & <shining>", RISING), ("none", ()), ("b", SHORT)], axis)
+        draw_curves([("rising & <shining>", [RISING]), ("none", [()]), ("b", [SHORT])], axis)
     )
     title, description = svg.find("title"), svg.find("desc")
     assert title is not None
@@ -126,12 +126,12 @@ def test_the_drawing_is_well_formed_and_to_scale(axis: Axis) -> None:
 
 
 def test_the_axis_begins_where_the_later_halves_do() -> None:
-    below = starts_below([("rising", RISING)])
+    below = starts_below([("rising", [RISING])])
     assert below is not None
     assert 37 < below < RISING[50].bleu
-    assert starts_below([("late", RISING[30:])]) is None, "nothing steep to cut off"
-    assert starts_below([("short", SHORT)]) is None
-    assert starts_below([("none", ())]) is None
+    assert starts_below([("late", [RISING[30:]])]) is None, "nothing steep to cut off"
+    assert starts_below([("short", [SHORT])]) is None
+    assert starts_below([("none", [()])]) is None
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_axis_begins_where_the_later_halves_do() -> None:
 )
 def test_small_curves_can_be_drawn(points: tuple[CurvePoint, ...]) -> None:
     for axis in ("minutes", "updates"):
-        text = draw_curves([("few", points)], "minutes" if axis == "minutes" else "updates")
+        text = draw_curves([("few", [points])], "minutes" if axis == "minutes" else "updates")
         ElementTree.fromstring(text)
         assert "nan" not in text
         assert len(re.findall(r"<text", text)) > 3
@@ -159,3 +159,25 @@ def test_an_interval_stays_on_its_scale() -> None:
     ends = re.findall(r"M([\d.]+) 8H([\d.]+)", path.get("d", ""))
     assert [float(end) for end in ends[0]] == pytest.approx([8.0, 8 + 116 * 0.2], abs=0.1)
     ElementTree.fromstring(draw_interval(0, 40.0, (40.0, 40.0), (40.0, 40.0)))
+
+
+def test_all_seeds_of_a_system_have_its_colour() -> None:
+    text = draw_curves([("one", [SHORT]), ("two", [RISING, SHORT])], "updates")
+    lines = ElementTree.fromstring(text).findall(".//*[@class]/polyline/..")
+    assert [line.get("class") for line in lines] == ["series-0", "series-1", "series-1"]
+
+
+def test_sentences_are_an_axis_where_they_are_known(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "metrics.jsonl",
+        record("validation", 10, bleu=1.0),
+        record("validation", 20, bleu=2.0, sentences=640),
+        record("validation", 30, bleu=3.0, sentences=960),
+    )
+    points = read_curve(path)
+    assert [point.sentences for point in points] == [None, 640, 960]
+    text = draw_curves([("seen", [points])], "sentences")
+    assert "from 2.00 to 3.00 after 960 sentences" in text
+    (line,) = re.findall(r'<polyline class="line" points="([^"]*)"', text)
+    assert len(line.split()) == 2
+    assert "<polyline" not in draw_curves([("unseen", [SHORT])], "sentences")

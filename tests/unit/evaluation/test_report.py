@@ -5,7 +5,6 @@ import json
 import re
 import unicodedata
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -13,62 +12,63 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from l2s_nmt.evaluation.compare import Comparison, MetricResult, System, compare
+from l2s_nmt.evaluation import types
+from l2s_nmt.evaluation.compare import compare
 from l2s_nmt.evaluation.curves import CurvePoint
-from l2s_nmt.evaluation.page import mark_differences, render_page
-from l2s_nmt.evaluation.report import render_markdown, render_terminal, write_comparison
+from l2s_nmt.evaluation.latex import escape_latex, render_latex
+from l2s_nmt.evaluation.markdown import render_markdown
+from l2s_nmt.evaluation.page import render_page
+from l2s_nmt.evaluation.page_sections import mark_differences
+from l2s_nmt.evaluation.report import render_terminal, write_comparison
 from l2s_nmt.evaluation.texts import p_text, signed, spread, verdict
+from l2s_nmt.evaluation.types import (
+    Comparison,
+    Expense,
+    ExposureRange,
+    MetricResult,
+    Replicate,
+    System,
+)
 from l2s_nmt.plain_text import visible
+from tests.pages import FOREIGN, HOSTILE, Page
 
-HOSTILE = "</bdi><script>alert(1)</script> \u202elive\x1b[31m \x00&amp; \"'|`_*\u2028"
-CURVE = [CurvePoint(100, 1.5, 20.0), CurvePoint(200, 3.0, 25.0)]
-VOID = {"meta", "path", "rect", "circle", "polyline"}
+CURVE = [CurvePoint(100, 1.5, 20.0, sentences=640), CurvePoint(200, 3.0, 25.0, sentences=1280)]
 
 
 def hostile_comparison() -> Comparison:
     sources = [HOSTILE, "zwei drei vier", "fünf"]
     references = [["one two three four five", HOSTILE], ["two three four five"], ["five six seven eight"]]
     systems = [
-        System("base" + HOSTILE, ["one two", "two three four five", ""], 34.8, 14500, CURVE),
-        System("search", ["one two three four five", HOSTILE, "five six seven eight"], 10.5, 790, CURVE),
-        System("file.txt", ["one", "two " + HOSTILE, "five"]),
+        System("base" + HOSTILE, [run(["one two", "two three four five", ""], 1, 34.8, 14500)]),
+        System(
+            "search",
+            [
+                run(["one two three four five", HOSTILE, "five six seven eight"], 1, 10.5, 790),
+                run(["one two three four", HOSTILE, "five six"], 2, 10.5, 790),
+            ],
+        ),
+        System("file.txt", [Replicate("file.txt", ["one", "two " + HOSTILE, "five"])]),
     ]
-    return compare(systems, sources, references, splits=["test" + HOSTILE], resamples=60, trials=60)
+    return compare(
+        systems,
+        sources,
+        references,
+        splits=["test" + HOSTILE],
+        word_counts={"zwei": 5, "drei": 10, "vier": 1000},
+        resamples=60,
+        trials=60,
+    )
+
+
+def run(hypotheses: list[str], seed: int, minutes: float, updates: int) -> Replicate:
+    expense = Expense(minutes, updates, updates * 32, 12_345, 7_200_000.0, "Processor " + HOSTILE)
+    exposure = [ExposureRange(1, 1, 3, 3, 3, 2), ExposureRange(2, None, 8, 2, 9, 6)]
+    return Replicate(f"runs/{seed}{HOSTILE}", hypotheses, seed, expense, CURVE, exposure)
 
 
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
     return hostile_comparison()
-
-
-class Page(HTMLParser):
-    """Collects what a browser would see, and refuses elements that are not closed in order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.feed(page)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def test_hostile_text_stays_text(comparison: Comparison) -> None:
@@ -84,31 +84,12 @@ def test_hostile_text_stays_text(comparison: Comparison) -> None:
     assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
 
 
-POWERFUL = (
-    "<script>",
-    "</title>",
-    "-->",
-    "]]>",
-    "&lt;",
-    '"',
-    "'",
-    "\u202e",
-    "\u2067",
-    "|",
-    "`",
-    "](x)",
-    "\n",
-    "\ud800",
-)
-FOREIGN = st.lists(st.sampled_from(POWERFUL) | st.text(max_size=4), max_size=5).map("".join)
-
-
 @given(FOREIGN, FOREIGN, FOREIGN, FOREIGN)
 @settings(deadline=None, derandomize=True, max_examples=40)
 def test_any_text_from_outside_stays_text(name: str, source: str, translation: str, split: str) -> None:
     systems = [
-        System("a" + name, [translation, "x y z w"], curve=CURVE),
-        System("b" + name, ["one two three four", "x y"], curve=CURVE),
+        System("a" + name, [run([translation, "x y z w"], 1, 1.0, 10)]),
+        System("b" + name, [run(["one two three four", "x y"], 1, 1.0, 10)]),
     ]
     found = compare(
         systems, [source, source], [["one two"], ["x y z"]], splits=[split], resamples=5, trials=5
@@ -116,7 +97,10 @@ def test_any_text_from_outside_stays_text(name: str, source: str, translation: s
     text = render_page(found)
     page = Page(text)
     plain = render_page(compare(
-        [System("a", ["q", "x y z w"], curve=CURVE), System("b", ["one two three four", "x y"], curve=CURVE)],
+        [
+            System("a", [run(["q", "x y z w"], 1, 1.0, 10)]),
+            System("b", [run(["one two three four", "x y"], 1, 1.0, 10)]),
+        ],
         ["q", "q"], [["one two"], ["x y z"]], splits=["q"], resamples=5, trials=5,
     ))  # fmt: skip
     assert {tag for tag, _ in page.tags} <= {tag for tag, _ in Page(plain).tags} | {"del", "ins", "em"}
@@ -129,7 +113,9 @@ def test_any_text_from_outside_stays_text(name: str, source: str, translation: s
             "RLI",
         }
     tables = [line for line in render_markdown(found).split("\n") if line.startswith("|")]
-    assert [len(re.findall(r"(?<!\\)\|", line)) for line in tables] == [13] * 4 + [8] * 5
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in tables][:9] == [14] * 4 + [8] * 5
+    rows = render_latex(found).partition("midrule\n")[2].partition("\\bottomrule")[0].strip().split("\n")
+    assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [4, 4]
 
 
 def test_the_page_needs_nothing_else(comparison: Comparison) -> None:
@@ -144,11 +130,16 @@ def test_the_page_needs_nothing_else(comparison: Comparison) -> None:
     assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'"
 
 
+def test_a_notebook_shows_the_page(comparison: Comparison) -> None:
+    (frame,) = Page(comparison._repr_html_()).all("iframe")
+    assert frame["srcdoc"] == render_page(comparison)
+
+
 def test_the_page_can_be_read_aloud(comparison: Comparison) -> None:
     page = Page(render_page(comparison))
     assert page.all("html")[0]["lang"] == "en"
     tables = page.all("table")
-    assert len(tables) == len(page.all("caption")) == 3
+    assert len(tables) == len(page.all("caption")) == 10
     assert all(head.get("scope") in ("col", "row", "rowgroup") for head in page.all("th"))
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -158,7 +149,7 @@ def test_the_page_can_be_read_aloud(comparison: Comparison) -> None:
     drawings = page.all("svg")
     assert drawings
     assert all(drawing.get("role") == "img" or drawing.get("aria-hidden") == "true" for drawing in drawings)
-    assert len([drawing for drawing in drawings if drawing.get("role") == "img"]) == 2
+    assert len([drawing for drawing in drawings if drawing.get("role") == "img"]) == 3
     assert len(page.all("title")) >= 3
 
 
@@ -170,7 +161,7 @@ def test_every_line_of_a_table_has_as_many_cells_as_its_head(comparison: Compari
         for row in re.findall(r"<tr>(.*?)</tr>", body, flags=re.DOTALL):
             cells = len(re.findall("<td", row))
             assert cells == columns - 1
-    assert len(re.findall('rowspan="3"', text)) == 2
+    assert len(re.findall('<th scope="rowgroup" rowspan="3"', text)) == 2 + 2, "tests and exposure"
 
 
 def test_the_page_tells_the_result(comparison: Comparison) -> None:
@@ -185,28 +176,102 @@ def test_the_page_tells_the_result(comparison: Comparison) -> None:
 
 
 def test_a_page_for_one_system_has_no_tests() -> None:
-    alone = compare([System("alone", ["a b c d"])], ["x"], [["a b c d"]], resamples=50, trials=50)
+    alone = compare(
+        [System("alone", [Replicate("alone", ["a b c d"])])], ["x"], [["a b c d"]], resamples=50, trials=50
+    )
     shown = "".join(Page(render_page(alone)).text)
     assert "luck" not in shown
     assert "Learning curves" not in shown
     assert "100.00" in shown
 
 
-def test_three_files_are_written_and_nothing_else(comparison: Comparison, tmp_path: Path) -> None:
+def test_four_files_are_written_and_nothing_else(comparison: Comparison, tmp_path: Path) -> None:
     directory = tmp_path / "deep" / "comparison"
     write_comparison(comparison, directory)
     assert sorted(path.name for path in directory.iterdir()) == [
-        "comparison.html", "comparison.json", "comparison.md",
+        "comparison.html", "comparison.json", "comparison.md", "comparison.tex",
     ]  # fmt: skip
     values = json.loads((directory / "comparison.json").read_text(encoding="utf-8"))
     assert values == json.loads(json.dumps(comparison.to_json()))
     assert values["systems"][0]["name"] == "base" + HOSTILE, "data are kept as they are"
 
 
+def test_what_comparison_json_holds_is_described() -> None:
+    described = types.__doc__ or ""
+
+    def keys(value: object) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(keys, value))
+        return set(value).union(*map(keys, value.values())) if isinstance(value, dict) else set()
+
+    metrics = r"(bleu|chrf|ter)"
+    for key in keys(hostile_comparison().to_json()) - {"bleu", "chrf", "ter"}:
+        name = re.sub(f"^{metrics}_(?!$)", "M_", key) if re.match(f"{metrics}_[dipo]", key) else key
+        assert f"``{name}``" in described, key
+
+
+def test_several_seeds_are_shown_as_mean_and_deviation(comparison: Comparison) -> None:
+    search = comparison.systems[1]
+    scores = [run.scores["bleu"] for run in search.runs]
+    deviation = abs(scores[0] - scores[1]) / 2**0.5
+    assert search.bleu.score == pytest.approx(sum(scores) / 2)
+    assert search.bleu.deviation == pytest.approx(deviation)
+    for text in (
+        render_markdown(comparison),
+        "".join(Page(render_page(comparison)).text),
+        render_latex(comparison).replace(r"$\pm$", "±"),
+    ):
+        assert f"{search.bleu.score:.2f} ± {deviation:.2f}" in text
+
+
+def test_curves_are_switched_without_a_script(comparison: Comparison) -> None:
+    text = render_page(comparison)
+    page = Page(text)
+    buttons = page.all("input")
+    assert [button["id"] for button in buttons] == ["by-minutes", "by-updates", "by-sentences"]
+    assert {button["type"] for button in buttons} == {"radio"}, "arrow keys move between them"
+    assert ["checked" in button for button in buttons] == [True, False, False]
+    assert [label["for"] for label in page.all("label")] == [button["id"] for button in buttons]
+    for axis in ("minutes", "updates", "sentences"):
+        assert f"#by-{axis}:checked ~ .of-{axis}" in text
+        assert [figure["class"] for figure in page.all("figure")].count(f"of-{axis}") == 1
+
+
+def test_the_latex_table_can_be_set(comparison: Comparison) -> None:
+    text = render_latex(comparison)
+    rows = text.partition("\\midrule\n")[2].partition("\\bottomrule")[0].strip().split("\n")
+    assert len(rows) == 3
+    for row in rows:
+        assert row.endswith(r"\\")
+        assert len(re.findall(r"(?<!\\)&", row)) == 4
+        assert not row.startswith(("[", "*"))
+    bare = re.sub(r"\\[{}]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
+    assert "\x1b" not in text
+
+
+@given(st.text())
+def test_latex_sees_nothing_but_text(text: str) -> None:
+    escaped = escape_latex(text)
+    commands = r"\\text\w+\{\}|\\[&%$#_{}]|\{[\[*]\}"
+    rest = re.sub(commands, "", escaped)
+    assert not set('\\&%$#_{}~^<>|"[*') & set(rest)
+    back = {"textbackslash": "\\", "textasciitilde": "~", "textasciicircum": "^", "textless": "<",
+            "textgreater": ">", "textbar": "|", "textquotedbl": '"'}  # fmt: skip
+    plain = re.sub(
+        commands,
+        lambda found: back.get(found[0].strip("\\{}"), found[0][1]) if len(found[0]) > 3 else found[0][1],
+        escaped,
+    )
+    assert plain == visible(text)
+
+
 def test_the_same_comparison_gives_the_same_bytes(comparison: Comparison) -> None:
     again = hostile_comparison()
     assert render_page(again) == render_page(comparison)
     assert render_markdown(again) == render_markdown(comparison)
+    assert render_latex(again) == render_latex(comparison)
     assert again.to_json() == comparison.to_json()
 
 
@@ -214,7 +279,11 @@ def test_markdown_tables_keep_their_shape(comparison: Comparison) -> None:
     text = render_markdown(comparison)
     lines = [line for line in text.split("\n") if line.startswith("|")]
     counts = [len(re.findall(r"(?<!\\)\|", line)) for line in lines]
-    assert counts == [13] * 5 + [8] * 8
+    assert counts[:13] == [14] * 5 + [8] * 8
+    tables = re.split(r"\n\n", text)
+    for table in tables:
+        if table.startswith("|"):
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.split("\n")}) == 1
     assert "<script>" not in text
     assert "\\<script\\>" in text
     assert "\x1b" not in text

@@ -16,7 +16,7 @@ from l2s_nmt.evaluation.significance import (
     interval,
     randomisation_p_value,
     score_of_sum,
-    sentence_scores,
+    score_sums,
     sentence_statistics,
 )
 
@@ -50,7 +50,7 @@ def test_the_sum_of_the_statistics_gives_the_corpus_score(name: str) -> None:
     assert score_of_sum(metric, statistics.sum(axis=0)) == pytest.approx(expected, abs=1e-9)
     alone = [new_metrics()[name].corpus_score([text], [[reference]]).score
              for text, reference in zip(system, references, strict=True)]  # fmt: skip
-    assert sentence_scores(metric, statistics) == pytest.approx(alone)
+    assert score_sums(metric, statistics) == pytest.approx(alone)
 
 
 @pytest.mark.parametrize("ragged", [False, True])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from l2s_nmt.architecture import load_model, new_model, save_model
 from l2s_nmt.data.tokenizer import decode, encode_sources, train_tokenizer
 from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.draw import Sampling
 from l2s_nmt.evaluation.translate import Decoding, Translator
 from l2s_nmt.model import Policy
 from l2s_nmt.processes import Processes
@@ -232,3 +235,110 @@ def test_processes_translate_each_sentence_once(
     assert len(translated) > 3
     assert sum(translated) == len(sentences) - 1
     assert [sum(counts) for counts in shown] == [len(sentences)] * count
+
+
+# ---- several translations of each ----------------------------------------------------------------
+
+
+@torch.no_grad()
+def log_probability(model: PreTrainedModel, source: torch.Tensor, tokens: list[int]) -> float:
+    """Of a translation, token by token, each after a pass of its own."""
+    total, written = 0.0, [int(model.config.decoder_start_token_id)]
+    for token in tokens:
+        scores = model(input_ids=source, decoder_input_ids=torch.tensor([written])).logits[0, -1]
+        total += float(scores.log_softmax(-1)[token])
+        written.append(token)
+    return total
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 0.6])
+@pytest.mark.parametrize(("beam", "number"), [(1, 1), (3, 1), (4, 3)])
+def test_the_best_are_those_of_generate_with_their_probabilities(
+    beam: int, number: int, penalty: float, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    translate = translator(model, tokenizer, Decoding(beam, penalty, 7), batch_tokens=30)
+    found = translate.best(SENTENCES, number)
+    assert [group[0].text for group in found] == translate(SENTENCES)
+    for text, group in zip(SENTENCES, found, strict=True):
+        assert len(group) == number
+        assert [one.score for one in group] == sorted((one.score for one in group), reverse=True)
+        source = torch.tensor(encode_sources(tokenizer, [text]))
+        output = model.generate(
+            source, num_return_sequences=number, output_scores=True, return_dict_in_generate=True
+        )
+        assert [one.text for one in group] == decode(tokenizer, output.sequences.tolist())
+        if beam > 1:
+            assert [one.score for one in group] == pytest.approx(output.sequences_scores.tolist(), rel=1e-6)
+        for one, ids in zip(group, output.sequences[:, 1:].tolist(), strict=True):
+            tokens = [token for token in ids if token != tokenizer.pad_token_id]
+            assert one.log_probability == pytest.approx(log_probability(model, source, tokens), abs=1e-6)
+
+
+def test_an_empty_line_has_no_hypotheses(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    found = translator(model, tokenizer, Decoding(2, 1.0, 7)).best(["", SENTENCES[0], " "], 2)
+    assert [len(group) for group in found] == [0, 2, 0]
+
+
+@given(
+    batch_tokens=st.integers(1, 200),
+    first=st.integers(0, len(SENTENCES) - 1),
+    number=st.integers(1, 3),
+    seed=st.integers(0, 2**40),
+)
+@settings(deadline=None, max_examples=15)
+def test_samples_belong_to_their_line_and_seed(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_tokens: int,
+    first: int,
+    number: int,
+    seed: int,
+) -> None:
+    whole = replace(
+        translator(model, tokenizer, Decoding(1, 1.0, 9)), sampling=Sampling(temperature=1.5, seed=seed)
+    )
+    parts = replace(whole, batch_tokens=batch_tokens)
+    expected = whole.best(SENTENCES, 3)
+    found = parts.best(SENTENCES[first:], number, before=first)
+    for group, others in zip(found, expected[first:], strict=True):
+        assert [one.text for one in group] == [one.text for one in others[:number]]
+        assert [one.log_probability for one in group] == pytest.approx(
+            [one.log_probability for one in others[:number]], abs=1e-6
+        )
+    assert parts(SENTENCES[first:], before=first) == [group[0].text for group in found]
+
+
+def test_samples_differ_between_lines_copies_and_seeds(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    plain = translator(model, tokenizer, Decoding(1, 1.0, 9))
+    hot = Sampling(temperature=2.0)
+    (group, others), again = (
+        replace(plain, sampling=sampling).best([SENTENCES[0]] * 2, 4)
+        for sampling in (hot, replace(hot, seed=2))
+    )
+    texts = [one.text for one in (*group, *others, *again[0])]
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(top_k=1), Sampling(top_p=1e-6), Sampling(temperature=1e-4)])
+def test_samples_of_the_most_probable_tokens_are_the_greedy_translation(
+    sampling: Sampling, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    plain = translator(model, tokenizer, Decoding(1, 1.0, 9))
+    assert replace(plain, sampling=sampling)(SENTENCES) == plain(SENTENCES)
+
+
+def test_first_tokens_are_drawn_as_often_as_they_are_probable(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    count = 4000
+    plain = translator(model, tokenizer, Decoding(1, 1.0, 1), batch_tokens=100_000)
+    drawn = replace(plain, sampling=Sampling(temperature=0.8)).best([SENTENCES[0]] * count, 1)
+    # Each token has a probability of its own, whereas several may be the same text.
+    counts = Counter(round(one.log_probability, 9) for (one,) in drawn)
+    total = sum(math.exp(value / 0.8) for value in counts)  # the few never drawn have hardly any
+    assert len(counts) > 20
+    for value, often in counts.items():
+        share = math.exp(value / 0.8) / total
+        assert often / count == pytest.approx(share, abs=5 * math.sqrt(share / count) + 0.002)

@@ -1,0 +1,63 @@
+"""Translations drawn from the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from l2s_nmt.model import Policy
+from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.sampling import Decoding, sample
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Translations drawn from the model, in place of a search for the best."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    """Sample among so many most probable tokens; None: among all."""
+    top_p: float | None = None
+    """Sample among the fewest tokens whose probability reaches this; None: among all."""
+    seed: int = 1
+    """Decides the draws, with the place of the sentence in the input: not the batch that it is in."""
+
+
+@torch.no_grad()
+def draw(
+    policy: Policy, source: dict[str, Tensor], rows: Sequence[int], number: int, sampling: Sampling
+) -> list[list[int]]:
+    """Tokens of so many translations of each source, one source's after the other's.
+
+    Args:
+        policy: in evaluation mode.
+        source: input_ids and attention_mask, (B, S) each.
+        rows: places of the B sources in the input.
+        number: of translations of each.
+        sampling: how they are drawn.
+
+    Returns:
+        B * number lists, each ending with EOS unless it was cut at the model's generation limit.
+    """
+    memory = policy.encode(source["input_ids"], source["attention_mask"])
+    generation = policy.model.generation_config
+    width = generation.max_length - 1  # the start token is no token of the translation
+    place = torch.tensor(rows, device=memory.mask.device)
+    uniform = torch.stack(
+        [Draws(sampling.seed, copy).uniform("draw", place, width) for copy in range(number)], dim=1
+    ).flatten(0, 1)
+    decoding = Decoding("sample", sampling.temperature, sampling.top_k, sampling.top_p)
+    forced = generation.forced_bos_token_id
+
+    def choose(scores: Tensor, step: int, row: Tensor) -> Tensor:
+        if step == 0 and forced is not None:
+            return torch.full_like(row, forced)
+        allowed = (scores / decoding.temperature).index_fill(1, row.new_tensor([policy.pad]), -torch.inf)
+        return sample(decoding.kept(allowed), uniform[row, step])
+
+    several = torch.arange(len(rows), device=place.device).repeat_interleave(number)
+    tokens, lengths = policy.roll(memory.select(several), torch.full_like(several, width), choose)
+    return [ids[:length] for ids, length in zip(tokens.tolist(), lengths.tolist(), strict=True)]

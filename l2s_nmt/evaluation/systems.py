@@ -1,0 +1,278 @@
+"""From what the command line names to systems: which runs are seeds of one, what they wrote, what they cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from l2s_nmt.data.corpus import load_split
+from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation import compare as comparing
+from l2s_nmt.evaluation.breakdown import count_words
+from l2s_nmt.evaluation.comet import score_by_comet
+from l2s_nmt.evaluation.curves import read_curve
+from l2s_nmt.evaluation.exposure import exposure_of_run
+from l2s_nmt.evaluation.runs import common_test_set, decoding_of, read_translations, short_names, tag_of
+from l2s_nmt.evaluation.translate import Decoding
+from l2s_nmt.evaluation.types import Comparison, Expense, ExposureRange, Replicate, System, add_ranges
+from l2s_nmt.files import is_file, is_folder
+from l2s_nmt.recipe import Recipe
+from l2s_nmt.recipe_file import as_settings
+from l2s_nmt.run import Run, corpus_place, flatten, read_metrics
+
+
+@dataclass(frozen=True)
+class Group:
+    """What makes up a system: runs that differ in nothing but their seed, or a file, or what a person named."""
+
+    name: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How runs are looked at."""
+
+    splits: Sequence[str] = ("test",)
+    beam: int | None = None
+    """None: the recipe's."""
+    length_penalty: float | None = None
+    """None: the recipe's."""
+    exposure: int | None = None
+    """Sentences of each split to measure exposure bias on; None: it is not measured."""
+    comet: str | None = None
+    """A model of COMET; None: it is not asked."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Systems that were found to be sound, before anything is translated."""
+
+    groups: Sequence[Group]
+    options: Options
+    runs: dict[Path, Run]
+    decodings: dict[Path, Decoding]
+    files: dict[Path, list[str]]
+    """The translations in files."""
+    sources: list[str]
+    references: list[list[str]]
+
+    def evaluations(self) -> Iterator[tuple[Run, str, Decoding]]:
+        """What has to be translated and scored, unless it was before: runs, splits, and how."""
+        for path, run in self.runs.items():
+            for split in self.options.splits:
+                yield run, split, self.decodings[path]
+
+
+def prepare(
+    groups: Sequence[Group], options: Options, texts: tuple[list[str], list[list[str]]] | None = None
+) -> Prepared:
+    """Look at systems, the first being the baseline.
+
+    Args:
+        groups: the systems.
+        options: how to look at runs.
+        texts: sources and references; None: those of the runs.
+
+    Raises:
+        UserError: a run or file is missing or unsound, or they do not belong together.
+    """
+    paths = [path for group in groups for path in group.paths]
+    runs = {path: Run(path) for path in paths if is_folder(path)}
+    decodings = {
+        path: decoding_of(run.read_recipe(), beam=options.beam, length_penalty=options.length_penalty)
+        for path, run in runs.items()
+    }
+    files = {path: read_translations(path) for path in paths if path not in runs}
+    if texts is None:
+        if not runs:
+            raise UserError(
+                "compare: without a run to take them from, give --sources FILE and --references FILE"
+            )
+        test_set = common_test_set(list(runs.values()), options.splits)
+        texts = test_set.sources, test_set.references
+    return Prepared(groups, options, runs, decodings, files, *texts)
+
+
+def compare_prepared(prepared: Prepared) -> Comparison:
+    """Compare systems whose evaluations have been made.
+
+    Raises:
+        UserError: the numbers of translations differ, or what a run holds is damaged.
+    """
+    names = short_names([path for group in prepared.groups for path in group.paths])
+
+    def replicate(path: Path) -> Replicate:
+        if path in prepared.runs:
+            return _replicate(prepared.runs[path], names[path], prepared.decodings[path], prepared.options)
+        return Replicate(names[path], prepared.files[path])
+
+    systems = [System(group.name, [replicate(path) for path in group.paths]) for group in prepared.groups]
+    first, model = next(iter(prepared.runs.values()), None), prepared.options.comet
+    texts = prepared.sources, prepared.references
+    return comparing.compare(
+        systems,
+        *texts,
+        splits=prepared.options.splits if prepared.runs else (),
+        word_counts=None if first is None else _count_training_words(first.read_recipe(), prepared.sources),
+        learned=None if model is None else score_by_comet(model, systems, *texts),
+    )
+
+
+def group_systems(arguments: Sequence[str]) -> list[Group]:
+    """The systems that arguments name: ``RUN``, ``FILE``, or ``NAME=RUN,RUN,…`` for a name and seeds of one's own.
+
+    Runs without a name whose recipes differ in the seed alone, also in what they started from, are one system.
+
+    Raises:
+        UserError: a path is no run or file, or is given twice.
+    """
+    named = [_named(argument) for argument in arguments]
+    paths = [path for _, group in named for path in group]
+    for path in paths:
+        if not (is_folder(path) or is_file(path)):
+            raise UserError(f"{path}: no such run or file of translations")
+    short = short_names(paths)
+    found: list[Group] = []
+    recipes: dict[str, list[Path]] = {}
+    for name, own in named:
+        if name is not None or is_file(own[0]):
+            found.append(Group(name or short[own[0]], own))
+            continue
+        alike = recipes.setdefault(recipe_but_for_seed(Run(own[0])), [])
+        if not alike:  # its place in the order; its name is known when all of its seeds are
+            found.append(Group("", own))
+        alike.extend(own)
+    whole = {members[0]: members for members in recipes.values()}
+    grouped = [_seed_groups(whole[group.paths[0]], short) if not group.name else [group] for group in found]
+    return _unambiguous([group for groups in grouped for group in groups], short)
+
+
+def _named(argument: str) -> tuple[str | None, tuple[Path, ...]]:
+    name, equals, listed = argument.partition("=")
+    if not equals or is_folder(argument) or is_file(argument):
+        return None, (Path(argument),)
+    paths = tuple(Path(path) for path in listed.split(",") if path)
+    if not name or not paths:
+        raise UserError(f"{argument!r}: name a system as NAME=RUN or NAME=RUN,RUN,…")
+    return name, paths
+
+
+def recipe_but_for_seed(run: Run) -> str:
+    """The recipe of a run and of the runs that it started from, without their seeds: equal for seeds of one system.
+
+    Raises:
+        UserError: the path is no run directory.
+    """
+    return json.dumps(_seedless(run, ()), sort_keys=True)
+
+
+def _seedless(run: Run, later: tuple[str, ...]) -> list[dict[str, Any]]:
+    settings = flatten(as_settings(run.read_recipe()))
+    del settings["seed"]
+    start = settings["model.from_run"]
+    here = os.path.realpath(run.path)
+    if start is None or here in later or not Run(Path(start)).recipe_path.is_file():
+        return [settings]
+    return [settings | {"model.from_run": True}, *_seedless(Run(Path(start)), (*later, here))]
+
+
+def _seed_groups(paths: Sequence[Path], short: dict[Path, str]) -> list[Group]:
+    """Runs of one recipe as one system, by seed; each by itself where a seed occurs twice: no pairs then."""
+    seeds = {Run(path).read_recipe().seed: path for path in paths}
+    if len(seeds) < len(paths):
+        return [Group(short[path], (path,)) for path in paths]
+    in_order = tuple(seeds[seed] for seed in sorted(seeds))
+    return [Group(_common_name([short[path] for path in in_order]), in_order)]
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """What the names of the seeds begin with, without the word seed; else the first one."""
+    if len(names) == 1:
+        return names[0]
+    first, last = min(names), max(names)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    common = first[:length]
+    return re.sub(r"[-_./ ]*(seeds?)?[-_./ ]*\d*$", "", common) or names[0]
+
+
+def _unambiguous(groups: Sequence[Group], short: dict[Path, str]) -> list[Group]:
+    """Groups that would have the name of another are called by their first path."""
+    counts = Counter(group.name for group in groups)
+    return [
+        Group(short[group.paths[0]], group.paths)
+        if counts[group.name] > 1 and len(group.paths) > 1
+        else group
+        for group in groups
+    ]
+
+
+def _replicate(run: Run, name: str, decoding: Decoding, options: Options) -> Replicate:
+    """An evaluated run as a comparison sees it."""
+    recipe = run.read_recipe()
+    tag = tag_of(recipe, decoding)
+    return Replicate(
+        name=name,
+        hypotheses=[
+            line for split in options.splits for line in read_translations(run.translations(split, tag))
+        ],
+        seed=recipe.seed,
+        expense=read_expense(run),
+        curve=read_curve(run.metrics) if run.metrics.exists() else (),
+        exposure=_exposure(run, options),
+    )
+
+
+def _exposure(run: Run, options: Options) -> tuple[ExposureRange, ...] | None:
+    if options.exposure is None:
+        return None
+    return add_ranges([exposure_of_run(run, split, options.exposure) for split in options.splits])
+
+
+def read_expense(run: Run) -> Expense:
+    """What a run cost so far.
+
+    Raises:
+        UserError: its metrics are damaged.
+    """
+    nothing: dict[str, Any] = {}
+    last = max(reversed(read_metrics(run)), key=lambda line: line["update"], default=nothing)
+    return Expense(
+        minutes=last.get("minutes"),
+        updates=last.get("update"),
+        sentences=last.get("sentences"),
+        roll_outs=last.get("roll_outs"),
+        joules=last.get("joules"),
+        hardware=_hardware(run),
+    )
+
+
+def _hardware(run: Run) -> str | None:
+    try:
+        made = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
+        gpus = Counter(str(gpu) for gpu in made["gpus"])
+        processor = str(made["processor"]) or "unknown processor"
+        cores = f"{processor}, {made['threads']} of {made['cores']} cores"
+        return ", ".join(f"{count} × {gpu}" for gpu, count in gpus.items()) or cores
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _count_training_words(recipe: Recipe, sources: Sequence[str]) -> Counter[str] | None:
+    """How often the words of the sources occur in the training data; None where these are gone, or streamed."""
+    if recipe.data.streaming:
+        return None
+    try:
+        train = load_split(
+            "train", **corpus_place(recipe.data), targets=recipe.data.train_targets == "required"
+        )
+    except UserError:
+        return None
+    tables = train.select_columns("source").with_format("arrow").iter(10_000)
+    return count_words((text for table in tables for text in table["source"].to_pylist()), sources)

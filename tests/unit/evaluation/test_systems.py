@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.systems import group_systems, read_expense
+from l2s_nmt.recipe_file import dump_recipe, read_recipe
+from l2s_nmt.run import Run
+from tests.helpers import tiny_recipe, write_recipe
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_run(path: Path, seed: int, start: Path | None = None, **training: Any) -> str:
+    """A run directory with nothing but a recipe."""
+    model = {} if start is None else {"model": {"from_run": str(start)}}
+    recipe = tiny_recipe(Path("corpus"), training=training, **model)
+    given = write_recipe(path.parent / "given" / f"{path.name}.yaml", recipe | {"seed": seed})
+    path.mkdir(parents=True)
+    (path / "recipe.yaml").write_text(dump_recipe(read_recipe(given)))
+    return str(path)
+
+
+def names(arguments: list[str]) -> dict[str, list[str]]:
+    return {group.name: [str(path) for path in group.paths] for group in group_systems(arguments)}
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_system(folder: Path) -> None:
+    first, second = make_run(Path("runs/mle-seed1"), 1), make_run(Path("runs/mle-seed2"), 2)
+    other = make_run(Path("runs/longer"), 1, max_updates=20)
+    assert names([first, other, second]) == {"mle": [first, second], "longer": [other]}
+    assert list(names([other, first, second])) == ["longer", "mle"], "the first is the baseline"
+    assert names([second, first]) == {"mle": [first, second]}, (
+        "by seed, so that those of two systems are paired"
+    )
+
+
+def test_what_they_started_from_may_differ_in_its_seed_as_well(folder: Path) -> None:
+    starts = [Path("runs/start1"), Path("runs/start2"), Path("runs/other")]
+    for seed, path in enumerate(starts):
+        make_run(path, seed, max_updates=30 if path.name == "other" else 10)
+    runs = [make_run(Path(f"runs/search{k}"), k, path) for k, path in enumerate(starts)]
+    assert names(runs) == {"search": runs[:2], "search2": [runs[2]]}
+    further = [make_run(Path(f"runs/further{k}"), k, Path(runs[k])) for k in range(3)]
+    assert [len(paths) for paths in names(further).values()] == [2, 1]
+
+
+def test_a_start_that_is_gone_counts_by_its_path(folder: Path) -> None:
+    runs = [make_run(Path(f"runs/{k}"), k, Path("gone") / str(k // 2)) for k in range(4)]
+    assert sorted(map(len, names(runs).values())) == [2, 2]
+
+
+def test_the_same_seed_twice_says_nothing_about_others(folder: Path) -> None:
+    one, two, three = (make_run(Path(f"runs/{name}"), seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert names([one, two, three]) == {"a": [one], "b": [two], "c": [three]}
+
+
+def test_names_say_which_runs_belong_together(folder: Path) -> None:
+    one, two, three = (make_run(Path(f"runs/{k}"), k) for k in (1, 2, 3))
+    assert names([f"all={one},{two}", three]) == {"all": [one, two], "3": [three]}
+    assert names([f"a={one}", f"b={two}"]) == {"a": [one], "b": [two]}, "a name keeps a seed by itself"
+
+
+def test_files_are_systems_of_their_own_unless_named_together(folder: Path) -> None:
+    for name in ("one.txt", "two.txt", "odd=name"):
+        Path(name).write_text("x\n")
+    assert names(["one.txt", "two.txt"]) == {"one.txt": ["one.txt"], "two.txt": ["two.txt"]}
+    assert names(["both=one.txt,two.txt"]) == {"both": ["one.txt", "two.txt"]}
+    assert names(["odd=name"]) == {"odd=name": ["odd=name"]}, "a path that exists is a path"
+
+
+def test_groups_have_different_names(folder: Path) -> None:
+    short = [make_run(Path(f"runs/{k}/run"), k) for k in (1, 2)]
+    long = [make_run(Path(f"runs/{k}/run"), k, max_updates=20) for k in (3, 4)]
+    found = names([*short, *long])
+    assert list(found.values()) == [short, long]
+    assert all(found)
+    trained = [make_run(Path(f"x/s{k}"), k) for k in (1, 2)] + [
+        make_run(Path(f"x/s{k}"), k, max_updates=20) for k in (3, 4)
+    ]
+    assert names(trained) == {"s1": trained[:2], "s3": trained[2:]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none"], "none: no such run or file of translations"),
+        (["one.txt", "./one.txt"], "the same system is given twice"),
+        (["a=one.txt,one.txt"], "the same system is given twice"),
+        (["a="], "name a system as NAME=RUN"),
+        (["=one.txt"], "name a system as NAME=RUN"),
+        (["empty"], "empty: not a run directory"),
+    ],
+)
+def test_what_is_no_system_is_refused(folder: Path, arguments: list[str], words: str) -> None:
+    Path("one.txt").write_text("x\n")
+    Path("empty").mkdir()
+    with pytest.raises(UserError, match=words):
+        group_systems(arguments)
+
+
+def test_what_a_run_cost_is_in_its_last_line(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert read_expense(run).minutes is None
+    lines = [
+        {"kind": "train", "update": 10, "minutes": 0.5, "sentences": 300, "roll_outs": 40},
+        {"kind": "validation", "update": 20, "minutes": 1.0, "sentences": 600, "roll_outs": 80},
+        {"kind": "end", "update": 20, "minutes": 1.2, "sentences": 600, "roll_outs": 80, "joules": 5400.0},
+    ]
+    run.metrics.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    environment = {"gpus": [], "processor": "CPU 3000", "cores": 4, "threads": 2}
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    found = read_expense(run)
+    assert (found.minutes, found.updates, found.sentences, found.roll_outs) == (1.2, 20, 600, 80)
+    assert (found.joules, found.hardware) == (5400.0, "CPU 3000, 2 of 4 cores")
+    (tmp_path / "environment.json").write_text(json.dumps(environment | {"gpus": ["H200", "H200"]}))
+    assert read_expense(run).hardware == "2 × H200"
+    (tmp_path / "environment.json").write_text("{")
+    assert read_expense(run).hardware is None
