@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import ROOT, command, done, files_below, process, tiny_recipe, write_corpus, write_recipe
 
-COMMANDS = ["train", "translate", "evaluate", "compare"]
+COMMANDS = ["train", "translate", "score", "evaluate", "compare", "explain", "export"]
 
 
 @pytest.fixture
@@ -87,6 +87,9 @@ def test_something_unforeseen_ends_the_process_with_1_and_a_traceback() -> None:
         ["train", "x.yaml", "--nonsense"],
         ["evaluate", "x", "--beam", "0"],
         ["compare"],
+        ["explain"],
+        ["explain", "run", "--index", "0"],
+        ["explain", "run", "--candidates", "0"],
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
@@ -132,8 +135,8 @@ def test_a_run_without_weights_is_refused(name: str, untrained: Path) -> None:
 
 
 def test_translate_refuses_text_that_cannot_be_read(untrained: Path, tmp_path: Path) -> None:
-    message = command("translate", untrained, stdin=b"good\nbad \xff\n").error()
-    assert message == "error: standard input, line 2: not UTF-8 text; convert it first\n"
+    message = command("translate", untrained, stdin=b"bad \xff\ngood\n").error()
+    assert message == "error: standard input, line 1: not UTF-8 text; convert it first\n"
     (tmp_path / "text").write_bytes(b"\xfe")
     message = command("translate", untrained, "--input", tmp_path / "text").error()
     assert message == f"error: {tmp_path / 'text'}, line 1: not UTF-8 text; convert it first\n"
@@ -182,7 +185,9 @@ def test_files_of_translations_are_compared(texts: Path) -> None:
     assert [system["name"] for system in found["systems"]] == ["bad", "good"]
     assert found["systems"][0]["p_value"] is None
     assert found["systems"][1]["bleu"] > found["systems"][0]["bleu"]
-    assert files_below(texts / "report") == {"comparison.json", "comparison.md", "comparison.html"}
+    assert files_below(texts / "report") == {
+        f"comparison.{ending}" for ending in ("json", "md", "tex", "html")
+    }
     assert f"{found['systems'][1]['bleu']:.2f}" in outcome.out
     assert found["signatures"]["bleu"] in outcome.out
 

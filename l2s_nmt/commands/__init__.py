@@ -1,0 +1,1 @@
+"""The commands, one a file; what they share is in options and terminal."""

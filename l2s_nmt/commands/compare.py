@@ -1,0 +1,96 @@
+"""``l2s-nmt compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from l2s_nmt.commands.evaluate import evaluate_split
+from l2s_nmt.commands.options import BeamOption, PenaltyOption, SplitOption
+from l2s_nmt.commands.terminal import console, say, writing_to
+from l2s_nmt.commands.texts import read_lines, read_references
+
+
+def compare(
+    systems: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]RUN|FILE[,...]...",
+            help="Runs, or files of translations; the first is the baseline. Runs that differ in their seed alone are "
+            "one system; NAME=RUN,RUN,... says so of any.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the report goes.")
+    ] = Path("comparison"),
+    split: SplitOption = None,
+    beam: BeamOption = None,
+    length_penalty: PenaltyOption = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Source sentences, where no run is compared.", show_default=False),
+    ] = None,
+    references: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Their references; may be given several times.", show_default=False
+        ),
+    ] = None,
+    exposure: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Measure exposure bias on at most N sentences of each split.",
+            show_default=False,
+        ),
+    ] = None,
+    comet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Score with COMET too, by comet-score on the path.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Compare systems on the same sentences, with intervals and significance against the first."""
+    from l2s_nmt.evaluation.report import render_terminal, write_comparison
+    from l2s_nmt.evaluation.systems import Options, compare_prepared, group_systems, prepare
+    from l2s_nmt.processes import together
+
+    with together() as processes:
+        with processes.main_first():  # which says alone what is wrong
+            given = _read_references(sources, references or []) if sources or references else None
+            options = Options(split or ["test"], beam, length_penalty, exposure, comet)
+            prepared = prepare(group_systems(systems), options, given)
+        for run, name, decoding in prepared.evaluations():
+            evaluate_split(run, name, decoding, processes)
+    if not processes.is_main:
+        return
+    compared = compare_prepared(prepared)
+    with writing_to(output):
+        write_comparison(compared, output)
+    console().print(render_terminal(compared))
+    for metric, signature in compared.signatures.items():
+        say(f"{metric}: {signature}")
+    say(f"report: {output / 'comparison.html'}")
+
+
+def _read_references(sources: Path | None, references: list[Path]) -> tuple[list[str], list[list[str]]]:
+    from l2s_nmt.errors import UserError
+
+    if sources is None or not references:
+        raise UserError("compare: without a run to take them from, give --sources FILE and --references FILE")
+    texts = read_lines(_existing(sources))
+    return texts, read_references([_existing(path) for path in references], sources, len(texts))
+
+
+def _existing(path: Path) -> Path:
+    from l2s_nmt.errors import UserError
+    from l2s_nmt.files import is_file
+
+    if not is_file(path):
+        raise UserError(f"{path}: no such run or file of translations")
+    return path

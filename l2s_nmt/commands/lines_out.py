@@ -1,0 +1,80 @@
+"""Translations as they are done: to standard output, or to a file that is whole in the end and can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from l2s_nmt.files import write_json
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Write to standard output at once, as UTF-8 wherever it goes."""
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode())
+    sys.stdout.buffer.flush()
+
+
+class GrowingFile:
+    """A file that is written line by line beside its place, and moved there when it is whole.
+
+    FILE.partial         the lines so far
+    FILE.partial.json    what they are made from
+
+    Args:
+        path: of the whole file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = path.with_name(f"{path.name}.partial")
+        self.note = path.with_name(f"{path.name}.partial.json")
+
+    def begin(self, made_from: str, say: Callable[[str], None]) -> int:
+        """Find out how many lines are there already.
+
+        Args:
+            made_from: tells apart what the lines are made from: input, weights and settings.
+            say: is told what is gone on with, or not.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._is_from(made_from):
+            whole = self._whole_lines()
+            if whole:
+                say(f"{self.partial}: goes on behind line {whole:,}")
+            return whole
+        if self.partial.exists():
+            say(f"{self.partial}: of another input, weights or settings; begun anew")
+        self.partial.unlink(missing_ok=True)
+        write_json(self.note, {"made_from": made_from})
+        self.partial.touch()
+        return 0
+
+    def add(self, lines: Sequence[str]) -> None:
+        """Write lines, and see them on the disk."""
+        with self.partial.open("ab") as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self) -> None:
+        """Move the file to its place."""
+        self.partial.replace(self.path)
+        self.note.unlink(missing_ok=True)
+
+    def _is_from(self, made_from: str) -> bool:
+        try:
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+            return self.partial.is_file() and note["made_from"] == made_from
+        except (OSError, ValueError, TypeError, KeyError):
+            return False
+
+    def _whole_lines(self) -> int:
+        """How many there are; half a line at the end is cut off."""
+        with self.partial.open("r+b") as file:
+            content = file.read()
+            end = content.rfind(b"\n") + 1
+            file.truncate(end)
+        return content.count(b"\n", 0, end)

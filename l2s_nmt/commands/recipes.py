@@ -1,0 +1,39 @@
+"""``l2s-nmt recipes``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from l2s_nmt.commands.terminal import writing_to
+
+
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, to be copied out.", metavar="[CORPUS/ALGORITHM]")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default standard output.", show_default=False),
+    ] = None,
+) -> None:
+    """List the recipes that come with the project, or copy one out."""
+    from l2s_nmt.errors import UserError
+    from l2s_nmt.files import write_text
+    from l2s_nmt.shipped import list_recipes, read_recipe_text
+
+    if name is None:
+        found = list_recipes()
+        width = max(map(len, found))
+        typer.echo("\n".join(f"{key:<{width}}  {line}" for key, line in found.items()))
+        return
+    text = read_recipe_text(name)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    if output.exists():
+        raise UserError(f"{output}: is there already; choose another --output")
+    with writing_to(output):
+        write_text(output, text)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l2s_nmt.commands.lines_out import GrowingFile
+
+LINES = ["ba", "", "ké", "mo"]
+
+
+def silent(text: str) -> None:
+    raise AssertionError(text)
+
+
+@given(st.integers(0, 11), st.integers(1, 4))
+def test_a_file_that_was_cut_anywhere_is_gone_on_with(
+    tmp_path_factory: pytest.TempPathFactory, length: int, at_once: int
+) -> None:
+    path = tmp_path_factory.mktemp("out") / "folder" / "file"
+    file = GrowingFile(path)
+    assert file.begin("this", silent) == 0
+    file.add(LINES)
+    whole = file.partial.read_bytes()
+    assert len(whole) == 11
+    file.partial.write_bytes(whole[:length])
+    said: list[str] = []
+    there = GrowingFile(path).begin("this", said.append)
+    assert there == whole[:length].count(b"\n")
+    assert len(said) == (there > 0)
+    assert not path.exists()
+    for first in range(there, len(LINES), at_once):
+        file.add(LINES[first : first + at_once])
+    file.finish()
+    assert path.read_bytes() == whole
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_other_lines_are_begun_anew(tmp_path: Path) -> None:
+    file = GrowingFile(tmp_path / "file")
+    file.begin("this", silent)
+    file.add(LINES)
+    said: list[str] = []
+    assert file.begin("that", said.append) == 0
+    assert "begun anew" in said[0]
+    assert file.begin("that", silent) == 0
+    file.add(["ke"])
+    file.finish()
+    assert (tmp_path / "file").read_text() == "ke\n"
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{", '{"made_from": 3}', "null", "\0"])
+def test_a_note_that_is_none_is_of_other_lines(note: str, tmp_path: Path) -> None:
+    file = GrowingFile(tmp_path / "file")
+    file.begin("this", silent)
+    file.add(LINES)
+    file.note.write_text(note)
+    assert file.begin("this", lambda text: None) == 0
+    assert file.partial.read_bytes() == b""
