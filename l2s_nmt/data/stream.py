@@ -16,7 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import Event
-from typing import Any
 
 import pyarrow as pa
 import torch
@@ -31,24 +30,12 @@ from l2s_nmt.data.rows import Row
 from l2s_nmt.data.ticker import Say
 from l2s_nmt.data.tokenizer import copied
 from l2s_nmt.errors import UserError
+from l2s_nmt.processes import Processes
 
 Opened = Callable[[int], Iterator[Row]]
 """Gives the rows of a corpus after so many that are skipped, as `open_split` does."""
 
 _CHUNK = 10_000  # rows encoded at a time
-
-
-@dataclass(frozen=True)
-class Processes:
-    """The processes that share the work, as one of them sees them."""
-
-    rank: int
-    count: int
-    exchange: Callable[[Any], list[Any]]
-    """What each process gives, in the order of their ranks; all call it at the same time."""
-
-
-ALONE = Processes(0, 1, lambda given: [given])
 
 
 @dataclass(frozen=True)
@@ -185,7 +172,7 @@ class Stream:
         if self._coming is None or self._coming[0] != number:
             self._begin(number)
         assert self._coming is not None
-        block = self._join(self._processes.exchange(self._coming[1].result()))
+        block = self._join(self._processes.gather(self._coming[1].result()))
         if block.rows < self._block_rows:
             self.blocks = number + 1 if block.rows else number
         if block.rows:
@@ -201,8 +188,8 @@ class Stream:
     def _share(self, number: int) -> _Share:
         try:
             rows = self._reader.read(number)
-            rank, count = self._processes.rank, self._processes.count
-            begin, end = len(rows) * rank // count, len(rows) * (rank + 1) // count
+            index, count = self._processes.index, self._processes.count
+            begin, end = len(rows) * index // count, len(rows) * (index + 1) // count
             share = _Share(len(rows))
             first = number * self._block_rows
             for start in range(begin, end, _CHUNK):

@@ -131,6 +131,13 @@ def copied(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
         return copy.deepcopy(tokenizer)
 
 
+def vocabularies(tokenizer: PreTrainedTokenizerBase) -> tuple[dict[str, int], dict[str, int]]:
+    """The tokens of source and target with their ids: the same for both, unless the tokenizer keeps two apart."""
+    source: dict[str, int] = tokenizer.get_vocab()
+    # Not ``get_tgt_vocab``, which fails where there are special tokens.
+    return source, dict(tokenizer.target_encoder) if getattr(tokenizer, "separate_vocabs", False) else source
+
+
 def encode_sources(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Source ids of each text, with EOS and what else the tokenizer adds (language codes); never cut off.
 
@@ -172,7 +179,7 @@ def decode_sources(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[in
     """Text of each sequence of source ids (ragged), without special tokens."""
     if not getattr(tokenizer, "separate_vocabs", False):
         return decode(tokenizer, ids)
-    pieces = {index: piece for piece, index in tokenizer.get_src_vocab().items()}
+    pieces = {index: piece for piece, index in vocabularies(tokenizer)[0].items()}
     special = set(tokenizer.all_special_ids)
     words = [[pieces[index] for index in sequence if index not in special] for sequence in ids]
     return [tokenizer.spm_source.decode(sequence) for sequence in words]

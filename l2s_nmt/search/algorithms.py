@@ -81,7 +81,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "reference": {"name": "edit_distance"},
             "aggregation": {"replay": 1},
             "cost": {"name": "edit_distance"},
-            "loss": {"name": "target_learning", "weight": 0.5, "cross_entropy": 0.5},
+            "loss": {"name": "target_learning", "weight": 0.1, "cross_entropy": 1.0},
         },
     ),
     "ocd": Algorithm(

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
-
-from l2s_nmt.data.tokenizer import decode, decode_sources
-from l2s_nmt.recipe_search import Cost as CostSettings
-from l2s_nmt.recipe_search import PReference, WeightedCost
+from l2s_nmt.build_cost import Texts, build_cost
+from l2s_nmt.recipe_search import PReference
 from l2s_nmt.recipe_search import Search as SearchSettings
 from l2s_nmt.search.context import LengthLimit
-from l2s_nmt.search.costs.combined import WeightedSum
 from l2s_nmt.search.costs.cost import Cost
 from l2s_nmt.search.costs.own import load_function
-from l2s_nmt.search.costs.table import build_cost as named_cost
 from l2s_nmt.search.decisions.candidates import CandidateChoice
 from l2s_nmt.search.decisions.states import StateChoice
 from l2s_nmt.search.reference.bleu import BleuOracle
@@ -35,21 +27,6 @@ from l2s_nmt.search.roll_out.trajectory_loss import TrajectoryLoss
 from l2s_nmt.search.sampling import Decoding
 from l2s_nmt.search.schedules import Schedule
 from l2s_nmt.search.search import Search
-
-Decode = Callable[[Sequence[Sequence[int]]], list[str]]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """How token ids become text, for costs that look at words."""
-
-    source: Decode
-    target: Decode
-
-
-def texts(tokenizer: PreTrainedTokenizerBase) -> Texts:
-    """Of a run's tokenizer."""
-    return Texts(source=lambda ids: decode_sources(tokenizer, ids), target=lambda ids: decode(tokenizer, ids))
 
 
 def build_search(
@@ -76,24 +53,6 @@ def build_search(
     )
 
 
-def build_cost(settings: CostSettings, texts: Texts) -> Cost:
-    """The loss of a finished sentence."""
-    if settings.name == "sum":
-        return WeightedSum(tuple((term.weight, _one_cost(term, texts)) for term in settings.terms))
-    return _one_cost(settings, texts)
-
-
-def _one_cost(settings: CostSettings | WeightedCost, texts: Texts) -> Cost:
-    return named_cost(
-        settings.name,
-        smoothing=settings.smoothing,
-        unit=settings.unit,
-        decode_target=texts.target,
-        decode_source=texts.source,
-        function=settings.function,
-    )
-
-
 def build_reference(settings: SearchSettings, cost: Cost) -> Reference:
     """The reference policy."""
     chosen = settings.reference
@@ -116,7 +75,7 @@ def _optimal(settings: SearchSettings, cost: Cost) -> Reference:
         return EditDistance(cost)
     if chosen.name == "bleu":
         return BleuOracle(settings.cost.smoothing, chosen.budget)
-    return MonteCarloTree(cost, chosen.simulations, chosen.exploration, settings.decisions.k)
+    return MonteCarloTree(cost, chosen.simulations, chosen.exploration, settings.decisions.k, chosen.parallel)
 
 
 def _schedule(settings: PReference) -> Schedule:

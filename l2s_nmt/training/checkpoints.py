@@ -64,6 +64,8 @@ class Progress:
     """Running mean of the losses observed under bandit feedback."""
     observations: int = 0
     """Updates that it was made from."""
+    joules: float | None = None
+    """Energy taken, over all sittings in which a device told it."""
     finished: bool = False
 
     def observe(self, loss: float) -> None:

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from l2s_nmt.build_cost import Texts
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.files import write_json
 from l2s_nmt.search.search import Experience
-from l2s_nmt.training.build_search import Texts
 
 
 def is_finite(experience: Experience) -> bool:

@@ -28,6 +28,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from l2s_nmt.build_cost import Texts
 from l2s_nmt.cpu import FastDropout
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.errors import Interrupted, TrainingFailed, UserError
@@ -39,8 +40,8 @@ from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training import checkpoints
 from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
-from l2s_nmt.training.build_search import Texts
 from l2s_nmt.training.checkpoints import Progress
+from l2s_nmt.training.energy import EnergyMeter, find_counters
 from l2s_nmt.training.faults import is_finite, save_fault, spread_to_gradient
 from l2s_nmt.training.health import Health
 from l2s_nmt.training.keeper import Keeper
@@ -52,6 +53,7 @@ from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
 from l2s_nmt.training.sharding import reduce_after_backward, whole
 from l2s_nmt.training.signals import Signals
+from l2s_nmt.training.trackers import tell_trackers
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ class Trainer:
         )
         self.clock = 0.0
         self.used = 0.0
+        self.meter = EnergyMeter([])
 
     def run(self) -> Progress:
         """Train to the limit, from the newest checkpoint if there is one.
@@ -179,6 +182,9 @@ class Trainer:
         with self.signals, self.display, closing(self.data):
             self.progress = self.keeper.take_up(self.sums)
             self.clock = time.monotonic() - self.progress.seconds
+            self.meter = EnergyMeter(
+                find_counters(self.accelerator.device, processors=self.accelerator.is_local_main_process)
+            )
             while not self.progress.finished:
                 self._epoch()
         return self.progress
@@ -392,6 +398,7 @@ class Trainer:
         progress, limits = self.progress, self.limits
         self.used = used
         if progress.update % limits.log_every == 0:
+            self.meter.sample()
             self._log()
         over = used >= 1
         if over or progress.update % limits.validate_every == 0:
@@ -472,18 +479,28 @@ class Trainer:
         for warning in self.health(kind, measured):
             self.display.say(warning)
         numbers = {f"{kind}/{k}": v for k, v in measured.items() if isinstance(v, int | float)}
-        self.accelerator.log(numbers, step=progress.update)
+        if trouble := tell_trackers(self.accelerator, numbers, progress.update):
+            self.display.say(trouble)
 
     def _checkpoint(self) -> None:
+        self._take_energy()
         if self.progress.finished:
             self._save("last")
             if self.averager.kind != "none":
                 with self.averager.applied():
                     self._save("average")
-            self._write(
-                "end", {"best_bleu": self.progress.best_bleu, "best_update": self.progress.best_update}
-            )
+            measured = {"best_bleu": self.progress.best_bleu, "best_update": self.progress.best_update}
+            if self.progress.joules is not None:
+                measured["joules"] = round(self.progress.joules, 1)
+            self._write("end", measured)
         self.keeper.save(self.progress, self.sums)
+
+    def _take_energy(self) -> None:
+        """What all processes' devices used since the last checkpoint."""
+        told = Processes.of(self.accelerator).gather(self.meter.take())
+        known = [joules for joules in told if joules is not None]
+        if known:
+            self.progress.joules = (self.progress.joules or 0.0) + sum(known)
 
     def _save(self, name: str) -> None:
         with writing(self.folder):

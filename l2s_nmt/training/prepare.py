@@ -24,16 +24,18 @@ from l2s_nmt.data.corpus import describe_split, load_split, open_split
 from l2s_nmt.data.encode import encode_split
 from l2s_nmt.data.filters import apply_filters
 from l2s_nmt.data.store import REPORT, Report, kept
-from l2s_nmt.data.stream import ALONE, Opened, Processes, Stream
+from l2s_nmt.data.stream import Opened, Stream
 from l2s_nmt.data.ticker import Say
 from l2s_nmt.data.tokenizer import encode_sources, load_tokenizer, train_tokenizer
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.translate import check_lengths
 from l2s_nmt.files import whole_folder
+from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe import Tokenizer as TokenizerSettings
 from l2s_nmt.run import Run, corpus_place
 from l2s_nmt.training.loop import TrainingData, in_one_block
+from l2s_nmt.training.trackers import check_trackers
 
 DEFAULT_DROPOUT = 0.1
 
@@ -258,6 +260,7 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
     Raises:
         UserError: recipe, data or model are unsound.
     """
+    check_trackers(recipe.training.trackers)
     corpus = read_corpus(recipe, say)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = find_tokenizer(recipe, corpus, Path(folder) / "tokenizer")

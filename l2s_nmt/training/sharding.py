@@ -33,8 +33,7 @@ def wanted() -> FullyShardedDataParallelPlugin | None:
     """
     if _is_set("ACCELERATE_USE_DEEPSPEED"):
         raise UserError(
-            "DeepSpeed is not supported: its engine clips, steps and keeps the optimiser's state by itself, so "
-            "updates that are not finite could not be skipped, and checkpoints would fit no other number of processes. "
+            "DeepSpeed is not supported: its engine clips and steps by itself, within the backward pass. "
             "recipes/accelerate/fsdp.yaml deals out what ZeRO would: weights, gradients and the optimiser's state"
         )
     if not _is_set("ACCELERATE_USE_FSDP"):

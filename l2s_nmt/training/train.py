@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
 from l2s_nmt.architecture import save_model
+from l2s_nmt.build_cost import texts
 from l2s_nmt.cpu import keep_freed_memory
-from l2s_nmt.data.stream import Processes as Readers
 from l2s_nmt.evaluation.card import write_card
 from l2s_nmt.evaluation.translate import Decoding
 from l2s_nmt.files import writing
@@ -17,14 +16,14 @@ from l2s_nmt.lifeline import lifeline
 from l2s_nmt.model import Policy
 from l2s_nmt.processes import Processes, part
 from l2s_nmt.recipe import Recipe
-from l2s_nmt.recipe_file import as_settings
-from l2s_nmt.run import Run, command_line, flatten, open_run
+from l2s_nmt.run import Run, command_line, open_run
 from l2s_nmt.training import build, prepare
-from l2s_nmt.training.build_search import build_search, texts
+from l2s_nmt.training.build_search import build_search
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.sharding import shard, weights_of
+from l2s_nmt.training.trackers import check_trackers, start_trackers
 from l2s_nmt.training.validate import Validator
 
 
@@ -40,6 +39,7 @@ def train(recipe: Recipe, output: str | Path) -> Run:
         TrainingFailed: numbers are not finite, a file cannot be written, or another process failed.
         Interrupted: a signal came; the same call goes on.
     """
+    check_trackers(recipe.training.trackers)
     accelerator = build.build_accelerator(recipe, str(output))
     with lifeline(accelerator):
         return _train(recipe, Path(output), accelerator)
@@ -55,12 +55,12 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
         corpus = prepare.read_corpus(recipe, display.say)
         tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
         model = prepare.find_model(recipe, tokenizer)
-        data = prepare.training_data(recipe, corpus, tokenizer, model, display.say, _readers(processes))
+        data = prepare.training_data(recipe, corpus, tokenizer, model, display.say, processes)
     evaluation = recipe.evaluation
     Decoding(evaluation.beam, evaluation.length_penalty, evaluation.max_length).configure(model)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
-    _start_trackers(accelerator, recipe)
+    start_trackers(accelerator, recipe, folder)
     policy = Policy(model.to(accelerator.device), recipe.search.max_branch_tokens)
     if shard(accelerator, policy):
         display.say(f"weights are dealt out to {accelerator.num_processes} processes (FSDP)")
@@ -112,20 +112,6 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     part(accelerator)
     display.say(_closing(progress, folder))
     return run
-
-
-def _readers(processes: Processes) -> Readers:
-    return Readers(processes.index, processes.count, processes.gather)
-
-
-def _start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
-    if recipe.training.trackers:
-        accelerator.init_trackers("l2s_nmt", config=_plain(flatten(as_settings(recipe))))
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Trackers take numbers, text and truth values only."""
-    return {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
 
 
 def _closing(progress: Progress, folder: Path) -> str:

@@ -23,7 +23,7 @@ def test_a_run_is_followed_to_its_end(corpus: Path, tmp_path: Path) -> None:
     os.kill(first.pid, signal.SIGKILL)
     assert first.outcome().status == -signal.SIGKILL
     watching = fork("watch", run)
-    time.sleep(1.5)
+    time.sleep(4)  # for what is there already to be read
     done(command("train", path, "--output", run))
     outcome = done(watching.outcome())
     assert f"{run}: nobody is training it now" in outcome.err
@@ -42,7 +42,7 @@ def test_watching_ends_with_the_terminal(corpus: Path, tmp_path: Path) -> None:
     done(command("train", path, "--output", tmp_path / "run"))
     (tmp_path / "run" / "metrics.jsonl").write_text("")
     watching = fork("watch", tmp_path / "run")
-    time.sleep(1)
+    time.sleep(3)
     os.kill(watching.pid, signal.SIGINT)
     outcome = watching.outcome()
     assert outcome.status == 130

@@ -3,12 +3,14 @@
 That is expert iteration (Anthony, Tian and Barber 2017) and the search of AlphaGo Zero (Silver et al. 2017), without
 a value network: the loss of a translation is known once it is finished, so a prefix is valued by finishing it
 greedily. What the policy says about every prefix on the way is kept: those are nodes of the tree at no further price.
+Sentences of all states, and several of each, are written at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.costs.cost import Cost
 from l2s_nmt.search.costs.ngrams import row_blocks
-from l2s_nmt.search.reference.mcts_tree import Listed, Tree
+from l2s_nmt.search.reference.mcts_tree import Listed, Tree, Walk
 from l2s_nmt.search.reference.protocol import Completions
 from l2s_nmt.search.types import CostVectors, Decisions
 
@@ -36,6 +38,7 @@ class MonteCarloTree:
         simulations: sentences written for a state, the greedy one first; fewer where there are no more.
         exploration: the constant of the PUCT rule.
         k: most probable tokens considered.
+        parallel: sentences of a state written at once; 1 is the search of the papers, where each knows of all before.
         max_rows: sentences written at once.
     """
 
@@ -43,6 +46,7 @@ class MonteCarloTree:
     simulations: int
     exploration: float
     k: int
+    parallel: int = 1
     max_rows: int = 1024
 
     def complete(self, context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Completions:
@@ -86,13 +90,32 @@ class MonteCarloTree:
         }
         search = _Search(context, self.cost, self.k)
         pairs = [(owner, tree) for (owner, _), tree in trees.items()]
-        for rows in row_blocks(len(pairs), 1, self.max_rows):
-            for _ in range(self.simulations):
-                growing = [(owner, tree) for owner, tree in pairs[rows] if not tree.closed]
-                if not growing:
-                    break
-                search.simulate([owner for owner, _ in growing], [tree for _, tree in growing])
+        for rows in row_blocks(len(pairs), self.parallel, self.max_rows):
+            for count in self._rounds():
+                search.simulate(list(_begun(pairs[rows], count)))
         return [trees[state] for state in states]
+
+    def _rounds(self) -> list[int]:
+        """How many sentences are written at once; first the greedy one, without which there is nothing to choose."""
+        full, rest = divmod(self.simulations - 1, self.parallel)
+        return [1] + [self.parallel] * full + [rest] * (rest > 0)
+
+
+class _Started(NamedTuple):
+    """A sentence that is to be written."""
+
+    owner: int
+    tree: Tree
+    walk: Walk
+
+
+def _begun(trees: Sequence[tuple[int, Tree]], count: int) -> Iterator[_Started]:
+    """So many sentences of each tree, or as many as there are."""
+    for owner, tree in trees:
+        for _ in range(count):
+            if tree.closed:
+                break
+            yield _Started(owner, tree, tree.select())
 
 
 class _Search:
@@ -104,23 +127,23 @@ class _Search:
         self._k = k
         self._known: dict[tuple[int, tuple[int, ...]], float] = {}
 
-    def simulate(self, owners: list[int], trees: list[Tree]) -> None:
-        """Write one more sentence in each tree, of these sentences of the batch."""
-        sentences = [tree.select() for tree in trees]
-        listed: list[list[Listed]] = [[] for _ in trees]
-        unfinished = [index for index, tree in enumerate(trees) if not tree.finished(sentences[index])]
+    def simulate(self, started: Sequence[_Started]) -> None:
+        """Write sentences, and let their trees know."""
+        sentences = [each.walk.tokens for each in started]
+        listed: list[list[Listed]] = [[] for _ in started]
+        unfinished = [index for index, each in enumerate(started) if not each.tree.finished(sentences[index])]
         if unfinished:
             written = self._write(
-                [owners[index] for index in unfinished],
+                [started[index].owner for index in unfinished],
                 [sentences[index] for index in unfinished],
-                [trees[index].limit for index in unfinished],
+                [started[index].tree.limit for index in unfinished],
             )
             for index, (tokens, each) in zip(unfinished, written, strict=True):
                 sentences[index] = sentences[index] + tokens
                 listed[index] = each
-        losses = self._losses(owners, sentences)
-        for tree, tokens, each, loss in zip(trees, sentences, listed, losses, strict=True):
-            tree.receive(tokens, each, loss)
+        losses = self._losses([each.owner for each in started], sentences)
+        for (_, tree, walk), tokens, considered, loss in zip(started, sentences, listed, losses, strict=True):
+            tree.receive(walk, tokens, considered, loss)
 
     def _write(
         self, owners: list[int], prefixes: Sentences, limits: list[int]

@@ -7,6 +7,10 @@ It is guided by the rule of AlphaGo Zero (PUCT; Silver et al. 2017): follow the 
 Sentences are the same each time they are written, so a token is worth its best sentence, not the mean of all; and
 where all sentences below a token were written, it is closed and never followed again. Each simulation thus writes a
 sentence that is new, until there is no other.
+
+Several sentences can be under way at once. They count as visits from the beginning, so that the rule leads the next
+ones elsewhere, though nothing is known of them yet (WU-UCT; Liu et al. 2020, Watch the Unobserved); and as nobody can
+go on behind a token that is being tried, it is closed meanwhile.
 """
 
 from __future__ import annotations
@@ -30,12 +34,12 @@ class Edge:
 
     def __init__(self, child: Node | None) -> None:
         self.child = child
-        """None where the token finishes the sentence."""
-        self.visits = 0
+        """None where the token finishes the sentence, and while its first sentence is under way."""
+        self.visits = 1
         self.loss = math.inf
         """Of the best sentence."""
         self.closed = False
-        """There is no sentence below that has not been written."""
+        """There is no sentence below that has not been written, or is not under way."""
 
 
 class Node:
@@ -56,8 +60,17 @@ class Node:
 
     @property
     def closed(self) -> bool:
-        """There is no sentence below that has not been written."""
+        """There is no sentence below to begin."""
         return len(self.edges) == len(self.listed.actions) and all(edge.closed for edge in self.edges)
+
+
+class Walk(NamedTuple):
+    """Down to a token that is untried."""
+
+    tokens: list[int]
+    """The prefix of the tree and all tokens to the untried one."""
+    path: list[tuple[Node, int]]
+    """The nodes passed, and which of their tokens was followed."""
 
 
 class Tree:
@@ -78,35 +91,39 @@ class Tree:
         """The cheapest sentence; of equally cheap ones the first."""
         self.loss = math.inf
         self.closed = False
-        """All sentences were written."""
+        """All sentences were written, or are under way."""
         self._eos = eos
         self._exploration = exploration
         self._highest = -math.inf
-        self._path: list[tuple[Node, int]] = []
 
     def finished(self, tokens: list[int]) -> bool:
         """Whether tokens of the tree are a whole sentence."""
         return tokens[-1:] == [self._eos] or len(tokens) >= self.limit
 
-    def select(self) -> list[int]:
-        """Follow the rule down to a token that is untried; before all else, return the prefix alone.
+    def select(self) -> Walk:
+        """Begin a sentence: follow the rule to a token that is untried; before all else, write from the prefix on.
 
-        Returns:
-            The prefix and all tokens to the untried one, which `receive` is to say more about.
+        Not for a tree that is closed.
         """
-        self._path = []
-        tokens, node = list(self.prefix), self.root
+        walk = Walk(list(self.prefix), [])
+        node = self.root
         while node is not None:
             index = self._follow(node)
-            self._path.append((node, index))
-            tokens.append(node.listed.actions[index])
-            node = node.edges[index].child if index < len(node.edges) else None
-        return tokens
+            walk.path.append((node, index))
+            walk.tokens.append(node.listed.actions[index])
+            if index == len(node.edges):
+                node.edges.append(Edge(None))
+            else:
+                node.edges[index].visits += 1
+            node = node.edges[index].child
+        self._close(walk.path)
+        return walk
 
-    def receive(self, sentence: list[int], listed: Sequence[Listed], loss: float) -> None:
-        """Take in the sentence that was written from the selected tokens on.
+    def receive(self, walk: Walk, sentence: list[int], listed: Sequence[Listed], loss: float) -> None:
+        """Take in a sentence that was begun.
 
         Args:
+            walk: how it was begun.
             sentence: all of it.
             listed: the tokens considered at each of the positions from there on; the first of each was written.
             loss: of the sentence.
@@ -114,18 +131,27 @@ class Tree:
         if loss < self.loss:
             self.best, self.loss = sentence, loss
         self._highest = max(self._highest, loss)
-        path = self._path + [(Node(each, loss), 0) for each in listed]
-        self.root = self.root or (path[0][0] if path else None)
-        below: Node | None = None
+        nodes = [Node(each, loss) for each in listed]
+        for node, child in zip(nodes, [*nodes[1:], None], strict=False):
+            node.edges.append(Edge(child))
+        first = nodes[0] if nodes else None
+        if walk.path:
+            node, index = walk.path[-1]
+            node.edges[index].child = first
+        else:
+            self.root = first
+        path = [*walk.path, *((node, 0) for node in nodes)]
+        for node, index in path:
+            node.edges[index].loss = min(node.edges[index].loss, loss)
+        self._close(path)
+
+    def _close(self, path: Sequence[tuple[Node, int]]) -> None:
+        """Close the tokens on a path from the root behind which there is nothing to begin, and open the others."""
+        closed = True
         for node, index in reversed(path):
-            if index == len(node.edges):
-                node.edges.append(Edge(below))
-            edge = node.edges[index]
-            edge.visits += 1
-            edge.loss = min(edge.loss, loss)
-            edge.closed = below is None or below.closed
-            below = node
-        self.closed = self.root is None or self.root.closed
+            node.edges[index].closed = closed
+            closed = node.closed
+        self.closed = closed
 
     def _follow(self, node: Node) -> int:
         """Which of the tokens considered the rule chooses; of equally good ones the most probable."""

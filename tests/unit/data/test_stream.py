@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -18,11 +18,13 @@ from l2s_nmt.data.batches import Batch, Rows
 from l2s_nmt.data.encode import encode_split
 from l2s_nmt.data.filters import apply_filters
 from l2s_nmt.data.rows import Row, build
-from l2s_nmt.data.stream import ALONE, Opened, Processes, Stream
+from l2s_nmt.data.stream import Opened, Stream
 from l2s_nmt.data.tokenizer import train_tokenizer
 from l2s_nmt.errors import UserError
+from l2s_nmt.processes import ALONE, Processes
 from tests.helpers import sentence_pairs
 
+T = TypeVar("T")
 BLOCK = 20
 PAIRS = [(source, [target]) for source, target in sentence_pairs(90, seed=1, longest=12)]
 """Four blocks and a half; among them some that are dropped."""
@@ -196,21 +198,25 @@ def test_the_number_of_blocks(tokenizer: PreTrainedTokenizerBase, count: int) ->
 
 
 class Meeting:
-    """Processes that are threads."""
+    """Where processes that are threads meet."""
 
     def __init__(self, count: int) -> None:
         self.given: list[Any] = [None] * count
         self.barrier = threading.Barrier(count, timeout=20)
 
-    def exchange(self, rank: int) -> Callable[[Any], list[Any]]:
-        def together(mine: Any) -> list[Any]:
-            self.given[rank] = mine
-            self.barrier.wait()
-            everything = list(self.given)
-            self.barrier.wait()
-            return everything
 
-        return together
+@dataclass(frozen=True)
+class Threads(Processes):
+    """One of several threads that take each other for processes."""
+
+    meeting: Meeting = field(kw_only=True)
+
+    def gather(self, value: T) -> list[T]:
+        self.meeting.given[self.index] = value
+        self.meeting.barrier.wait()
+        everything = list(self.meeting.given)
+        self.meeting.barrier.wait()
+        return everything
 
 
 def in_processes(count: int, task: Callable[[Processes], Any]) -> list[Any]:
@@ -219,7 +225,7 @@ def in_processes(count: int, task: Callable[[Processes], Any]) -> list[Any]:
 
     def run(rank: int) -> None:
         try:
-            results[rank] = task(Processes(rank, count, meeting.exchange(rank)))
+            results[rank] = task(Threads(rank, count, meeting=meeting))
         except UserError as error:
             results[rank] = error
 
@@ -257,7 +263,7 @@ def test_each_process_encodes_its_share_alone(
     original = Stream._encode
 
     def noted(self: Stream, rows: list[Row], first: int, share: Any) -> Any:
-        shares.append((self._processes.rank, list(range(first, first + len(rows)))))
+        shares.append((self._processes.index, list(range(first, first + len(rows)))))
         return original(self, rows, first, share)
 
     monkeypatch.setattr(Stream, "_encode", noted)

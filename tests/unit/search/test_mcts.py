@@ -20,7 +20,7 @@ from l2s_nmt.search.costs.cost import Cost, OnTokens
 from l2s_nmt.search.costs.edit_distance import edit_distance_cost
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.reference.mcts import MonteCarloTree
-from l2s_nmt.search.reference.mcts_tree import Listed, Tree
+from l2s_nmt.search.reference.mcts_tree import Listed, Tree, Walk
 from l2s_nmt.search.types import CostVectors, Decisions
 from tests.tiny import finish, next_scores, random_sentences, shared_policy, source_of, words
 from tests.unit.search.test_copy import padded, satisfies
@@ -32,7 +32,7 @@ COSTS = pytest.mark.parametrize("cost", [BLEU, EDITS], ids=["bleu", "edit_distan
 SHORT = LengthLimit(0, 3)
 K = 2
 
-satisfies(lambda cost: MonteCarloTree(cost, 4, 1.5, K))
+satisfies(lambda cost: MonteCarloTree(cost, 4, 1.5, K, parallel=2))
 
 
 @cache
@@ -118,9 +118,10 @@ def sentences_of(
 
 
 @COSTS
-def test_enough_simulations_are_exhaustive(cost: Cost) -> None:
+@pytest.mark.parametrize("parallel", [1, 7])
+def test_enough_simulations_are_exhaustive(cost: Cost, parallel: int) -> None:
     sentence, position = states(0, 1, 2)
-    reference = MonteCarloTree(cost, 100, 1.5, K)
+    reference = MonteCarloTree(cost, 100, 1.5, K, parallel)
     decisions, costs = reference.costs(context(SHORT), tokens(), sentence, position)
     assert torch.equal(decisions.sentence, sentence)
     assert torch.equal(decisions.position, position)
@@ -143,28 +144,31 @@ def test_what_the_policy_would_not_say_is_considered() -> None:
 
 
 @COSTS
-@pytest.mark.parametrize("position", [0, 2])
-def test_the_first_simulation_is_greedy_and_more_never_do_harm(cost: Cost, position: int) -> None:
+@pytest.mark.parametrize(("position", "parallel"), [(0, 1), (0, 4), (2, 1), (2, 3)])
+def test_the_first_simulation_is_greedy_and_more_never_do_harm(
+    cost: Cost, position: int, parallel: int
+) -> None:
     limit = LengthLimit(1, 2)
     limits = context(limit).limits.tolist()
     greedy = [
         finish(shared_policy(), source_of(batch(), b), tokens()[b, :position].tolist(), limits[b])
         for b in range(4)
     ]
-    rows, before = sentences_of(MonteCarloTree(cost, 1, 1.5, K), limit, position)
+    rows, before = sentences_of(MonteCarloTree(cost, 1, 1.5, K, parallel), limit, position)
     eos = shared_policy().eos
     assert rows == [row if row[-1] == eos else [*row, eos] for row in greedy]
     first = before
     for simulations in (2, 3, 5, 8, 13):
-        _, after = sentences_of(MonteCarloTree(cost, simulations, 1.5, K), limit, position)
+        _, after = sentences_of(MonteCarloTree(cost, simulations, 1.5, K, parallel), limit, position)
         assert (after <= before).all()
         before = after
     assert (before < first).any()
 
 
-def test_neither_order_nor_chunks_nor_repeated_states_change_anything() -> None:
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_neither_order_nor_chunks_nor_repeated_states_change_anything(parallel: int) -> None:
     limit = LengthLimit(1, 2)
-    reference = MonteCarloTree(BLEU, 9, 1.5, 3)
+    reference = MonteCarloTree(BLEU, 9, 1.5, 3, parallel)
     sentence, position = states(0, 1, 3)
     whole = by_action(*reference.costs(context(limit), tokens(), sentence, position))
     in_chunks = replace(reference, max_rows=2)
@@ -242,18 +246,24 @@ def test_no_states_give_no_costs() -> None:
 Play = Callable[[tuple[int, ...]], float]
 
 
-def grown(tree: Tree, simulations: int, priors: dict[int, float], loss: Play) -> list[tuple[int, ...]]:
+def grown(
+    tree: Tree, simulations: int, priors: dict[int, float], loss: Play, parallel: int = 1
+) -> list[tuple[int, ...]]:
     """Grow a tree by a policy that has the same preferences everywhere; the sentences in their order."""
     order = sorted(priors, key=lambda token: -priors[token])
     listed = Listed(order, [priors[token] for token in order])
     written: list[tuple[int, ...]] = []
     while len(written) < simulations and not tree.closed:
-        tokens, chain = tree.select(), []
-        while not tree.finished(tokens):
-            chain.append(listed)
-            tokens = [*tokens, order[0]]
-        tree.receive(tokens, chain, loss(tuple(tokens)))
-        written.append(tuple(tokens))
+        begun: list[Walk] = []
+        while len(begun) < min(parallel, simulations - len(written)) and not tree.closed:
+            begun.append(tree.select())
+        for walk in reversed(begun):  # whichever is done first
+            tokens, chain = walk.tokens, []
+            while not tree.finished(tokens):
+                chain.append(listed)
+                tokens = [*tokens, order[0]]
+            tree.receive(walk, tokens, chain, loss(tuple(tokens)))
+            written.append(tuple(tokens))
     return written
 
 
@@ -262,10 +272,11 @@ def grown(tree: Tree, simulations: int, priors: dict[int, float], loss: Play) ->
     st.integers(1, 4),
     st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]), min_size=7, max_size=7),
     st.floats(0, 5),
+    st.integers(1, 9),
 )
 @settings(max_examples=60, deadline=None)
 def test_a_tree_writes_each_sentence_once_and_keeps_the_best(
-    priors: dict[int, float], limit: int, losses: list[float], exploration: float
+    priors: dict[int, float], limit: int, losses: list[float], exploration: float, parallel: int
 ) -> None:
     tree = Tree([], limit, EOS, exploration)
     table: dict[tuple[int, ...], float] = {}
@@ -274,7 +285,7 @@ def test_a_tree_writes_each_sentence_once_and_keeps_the_best(
         table[sentence] = losses[hash(sentence) % 7]
         return table[sentence]
 
-    written = grown(tree, 10_000, priors, loss)
+    written = grown(tree, 10_000, priors, loss, parallel)
     assert tree.closed
     assert len(set(written)) == len(written)
     words = len(set(priors) - {EOS})
@@ -303,3 +314,17 @@ def test_the_rule_weighs_what_was_found_against_the_prior() -> None:
     # After the third token was found to be best, it is followed more than its prior says.
     firsts = [row[0] for row in grown(Tree([], 5, EOS, 1.0), 40, priors, loss)]
     assert firsts.count(4) > 20
+
+
+def test_sentences_under_way_count_as_visits() -> None:
+    tree = Tree([], 3, EOS, 1000.0)
+    listed = Listed([2, 3, 4], [0.5, 0.3, 0.2])
+    begun = [tree.select()]
+    assert tree.closed, "without its first sentence there is nothing to choose from"
+    tree.receive(begun.pop(), [2, 2, 2], [listed] * 3, 0.5)
+    while not tree.closed:
+        begun.append(tree.select())
+    # By the prior less the visits; nothing behind a token that is being tried: not (3, 2), say.
+    assert [walk.tokens for walk in begun] == [[3], [2, 3], [4], [2, 2, 3], [2, 4], [2, 2, 4]]
+    tree.receive(begun[0], [3, 2, 2], [listed] * 2, 0.7)
+    assert tree.select().tokens == [3, 3]

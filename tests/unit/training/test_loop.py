@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from l2s_nmt.build_cost import Texts
 from l2s_nmt.data.batches import Batch, Rows, collate, split_batch
 from l2s_nmt.errors import Interrupted, TrainingFailed
 from l2s_nmt.model import Policy
@@ -29,8 +30,8 @@ from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training import loop
 from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
-from l2s_nmt.training.build_search import Texts
 from l2s_nmt.training.checkpoints import Progress, list_checkpoints
+from l2s_nmt.training.energy import Counter
 from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.loop import Trainer, TrainingData, Validation, in_one_block
 from l2s_nmt.training.objective import Counts, Losses, Objective, Watch
@@ -356,7 +357,9 @@ def test_a_resumed_run_is_the_run_that_never_stopped(
     assert straight.saved.keys() - {"average"} == {"best", "last"}
     assert ("average" in straight.saved) == (straight.averager.kind != "none")
     assert all(same(second.saved[name], straight.saved[name]) for name in straight.saved)
-    assert replace(progress, seconds=0.0) == replace(straight.trainer.progress, seconds=0.0)
+    assert replace(progress, seconds=0.0, joules=None) == replace(
+        straight.trainer.progress, seconds=0.0, joules=None
+    )
     assert len(straight.lines_of("train")) == 3
 
 
@@ -732,3 +735,27 @@ def test_scaled_gradients_train_as_unscaled_ones_do(tmp_path: Path) -> None:
     scaled.run()
     assert same(weights(plain.policy), weights(scaled.policy))  # powers of two change no digit
     assert not same(weights(plain.policy), weights(shared_policy()))
+
+
+def test_the_energy_of_all_sittings_is_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = [0.0]
+
+    def count() -> float:
+        counted[0] += 1.0
+        return counted[0]
+
+    monkeypatch.setattr(
+        loop, "find_counters", lambda device, processors: [Counter(count)] if processors else []
+    )
+    with pytest.raises(Interrupted):
+        Sitting(tmp_path / "stopped", on_load=stop_by_signal).run()
+    first = counted[0] - 1
+    counted[0] = 500.0  # what others took meanwhile
+    progress = Sitting(tmp_path / "stopped").run()
+    assert progress.joules == first + counted[0] - 501
+    assert read_lines(tmp_path / "stopped" / "metrics.jsonl")[-1]["joules"] == progress.joules
+    monkeypatch.setattr(loop, "find_counters", lambda device, processors: [])
+    assert Sitting(tmp_path / "silent").run().joules is None
+    assert "joules" not in read_lines(tmp_path / "silent" / "metrics.jsonl")[-1]
