@@ -1,14 +1,14 @@
 """What two processes of one thread gain over one of one thread: the efficiency of training on several processes.
 
     python scripts/benchmark_scaling.py --json scaling.json
-    python scripts/benchmark_scaling.py training.batch_tokens=5120      # recipe overrides, as for l2s-nmt train
+    python scripts/benchmark_scaling.py training.batch_tokens=1280      # recipe overrides, as for l2s-nmt train
 
 Groups of processes that accelerate's launcher starts make the same updates of the model of
-recipes/multi30k_de_en/teacher_forcing.yaml, turn by turn. Efficiency is the time of one process over N times
-that of N: 1 where nothing is lost in waiting, in reductions, or for the memory that the cores share. Medians over the
-rounds,
-with the lowest and the highest; wants as many idle cores as processes. The corpus is $L2S_NMT_DATA/multi30k_de_en, or
-the generated one where that is not set.
+recipes/multi30k_de_en/teacher_forcing.yaml, turn by turn. Its batch_tokens are for each of the several processes, as
+when machines are added to train faster; one process makes the same large updates. Efficiency is the time of one
+process over N times that of N: 1 where nothing is lost in waiting, in reductions, or for the memory that the cores
+share. Medians over the rounds, with the lowest and the highest; wants as many idle cores as processes. The corpus is
+$L2S_NMT_DATA/multi30k_de_en, or the generated one where that is not set.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything; printed at the end."""
     plan = QUICK if options.quick else FULL
     settings = read_settings(RECIPE, options.overrides, plan, data=options.data, run=options.from_run)
+    settings["training"]["batch_tokens"] *= options.processes
     settings = warm_up(settings, plan.warm_up, folder / "start")
     order = folder / "order.json"
     rounds, updates = options.rounds or plan.rounds, options.updates or plan.updates
@@ -60,6 +61,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "threads_of_a_process": 1,
         "rounds": rounds,
         "updates_of_a_round": updates,
+        "batch_tokens": settings["training"]["batch_tokens"],
         "target": TARGET,
         "steps": found,
     }

@@ -7,12 +7,13 @@ from functools import partial
 import numpy as np
 import torch
 
+from l2s_nmt.build_cost import build_cost, texts
 from l2s_nmt.data.batches import collate
 from l2s_nmt.model import Policy
 from l2s_nmt.search.context import Context, LengthLimit, see
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.reference.protocol import Reference
-from l2s_nmt.training.build_search import build_cost, build_reference, texts
+from l2s_nmt.training.build_search import build_reference
 from scripts.bench.clock import Rounds, Turn, stopwatch, take_turns
 from scripts.bench.plan import Plan
 from scripts.bench.setting import Workbench

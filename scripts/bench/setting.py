@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from l2s_nmt.build_cost import texts
 from l2s_nmt.cpu import keep_freed_memory
 from l2s_nmt.data.batches import Rows
 from l2s_nmt.errors import UserError
@@ -21,7 +22,7 @@ from l2s_nmt.recipe_file import Settings, as_settings, make_recipe, merge, read_
 from l2s_nmt.run import Run
 from l2s_nmt.search.search import Search
 from l2s_nmt.training import build, prepare
-from l2s_nmt.training.build_search import build_search, texts
+from l2s_nmt.training.build_search import build_search
 from l2s_nmt.training.checkpoints import seed_update
 from l2s_nmt.training.loop import Trainer, TrainingData, Validation
 from l2s_nmt.training.progress import Display

@@ -1,0 +1,1 @@
+"""The parts of run_experiments.py: plan, trainings, results, drawing."""

@@ -1,0 +1,159 @@
+"""What is compared with what: a plan, from a YAML file beside the recipes that it is about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from l2s_nmt.errors import UserError
+from l2s_nmt.recipe import Recipe
+from l2s_nmt.recipe_file import Settings, as_settings, make_recipe, merge, read_recipe
+from l2s_nmt.recipe_types import STRICT
+from l2s_nmt.recipe_yaml import load_yaml
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+"""Also of folders."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class System:
+    """A row of the table."""
+
+    recipe: str
+    """Relative to the folder of the corpus."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Over those of the recipe and of the plan."""
+    label: str | None = None
+    """How the table calls it."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Plan:
+    """One table: systems with several seeds each, the first one the baseline."""
+
+    title: str
+    systems: dict[Name, System]
+    start: str | None = None
+    """Recipe of the run that all others start from, relative to the folder of the corpus; None: from scratch."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of all systems, over those of their recipes."""
+    splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
+    beams: tuple[int, ...] = (1, 5)
+    exposure: Annotated[int, Field(ge=1)] | None = None
+    """Sentences on which exposure bias is measured."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run that the plan needs."""
+
+    name: str
+    """Of the system; of the recipe where all others start from it."""
+    run: Path
+    settings: dict[str, Any]
+    """The whole recipe, as it is published."""
+    place: dict[str, Any]
+    """What is to be changed in it to train here: where the corpus is."""
+
+    def recipe(self) -> Recipe:
+        """The recipe to train here.
+
+        Raises:
+            UserError: something in it is unsound.
+        """
+        return make_recipe(merge(self.settings, self.place))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A plan and where it happens."""
+
+    plan: Plan
+    path: Path
+    """Of the plan: CORPUS/experiments/NAME.yaml."""
+    runs: Path
+    data: Path | None
+    """A folder with the corpus; None: where the recipes say."""
+
+    @staticmethod
+    def read(path: Path, runs: Path, data: Path | None) -> Study:
+        """The plan in a file.
+
+        Raises:
+            UserError: it cannot be read, or something in it is unknown or of a wrong type.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from error
+        values, _ = load_yaml(text, str(path), "a plan", numbered=False)
+        try:
+            plan = TypeAdapter(Plan).validate_json(json.dumps(values))
+        except ValidationError as error:
+            problems = (
+                f"{path}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+            )
+            raise UserError("\n".join(problems)) from None
+        return Study(plan, path, runs, data)
+
+    @property
+    def corpus(self) -> Path:
+        """The folder of the corpus's recipes."""
+        return self.path.resolve().parent.parent
+
+    @property
+    def results(self) -> Path:
+        """Where results are kept."""
+        return self.corpus / "results" / self.path.stem
+
+    def start(self) -> Training | None:
+        """What all others start from."""
+        if self.plan.start is None:
+            return None
+        settings = as_settings(read_recipe(self.corpus / self.plan.start))
+        name = Path(self.plan.start).stem
+        return Training(name, self.runs / self.corpus.name / name, settings, self._place(settings))
+
+    def trainings(self) -> list[Training]:
+        """All others, system by system.
+
+        Raises:
+            UserError: a recipe or a setting is unsound.
+        """
+        return [
+            self._training(name, system, seed)
+            for name, system in self.plan.systems.items()
+            for seed in self.plan.seeds
+        ]
+
+    def _training(self, name: str, system: System, seed: int) -> Training:
+        settings = as_settings(read_recipe(self.corpus / system.recipe))
+        for own in (self.plan.settings, system.settings, {"seed": seed}):
+            settings = _over(settings, own)
+        place = self._place(settings)
+        start = self.start()
+        if start is not None:
+            settings["model"] = {**settings["model"], "from_run": str(start.run)}
+        run = self.runs / self.corpus.name / self.path.stem / name / f"seed{seed}"
+        training = Training(name, run, settings, place)
+        training.recipe()  # what is unsound is found before hours are spent on the others
+        return training
+
+    def _place(self, settings: Settings) -> Settings:
+        if self.data is None or settings["data"]["embedded"] is not None:
+            return {}
+        return {"data": {"files": str(self.data), "hub": None, "embedded": None}}
+
+
+def _over(settings: Settings, own: Settings) -> Settings:
+    """Settings with others over them; another algorithm brings all of its own parts."""
+    search = own.get("search", {})
+    if "algorithm" in search and search["algorithm"] != settings["search"]["algorithm"]:
+        settings = {**settings, "search": {}}
+    return merge(settings, own)

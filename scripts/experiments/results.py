@@ -1,0 +1,76 @@
+"""Score what was trained, compare it, and keep of it what belongs into the repository: figures, no sentences.
+
+``results/PLAN/`` beside the plan's recipes holds a comparison for each split and beam as ``SPLIT.beamN.json`` (in the
+format of ``l2s-nmt compare``, without examples), the ``environment.json`` of the first run, and for each run its
+``recipe.yaml`` and ``metrics.jsonl``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from l2s_nmt.evaluation.runs import evaluate_run
+from l2s_nmt.evaluation.systems import Group, Options, compare_prepared, prepare
+from l2s_nmt.files import write_json, write_text
+from l2s_nmt.recipe_yaml import dump_yaml
+from l2s_nmt.run import Run
+from scripts.experiments.plan import Study, Training
+
+_ELSEWHERE = ("command", "seed")
+"""What differs between the runs, or names places of one machine."""
+
+
+def keep_results(study: Study) -> None:
+    """Evaluate, compare and write; what has been scored is not translated again.
+
+    Raises:
+        UserError: a run is missing or damaged.
+    """
+    trainings = study.trainings()
+    groups = _groups(study, trainings)
+    for beam in study.plan.beams:
+        for split in study.plan.splits:
+            exposure = study.plan.exposure if beam == 1 else None
+            prepared = prepare(groups, Options((split,), beam, exposure=exposure))
+            for run, part, decoding in prepared.evaluations():
+                evaluate_run(run, part, decoding)
+            found = compare_prepared(prepared).to_json()
+            write_json(comparison_path(study, split, beam), without_sentences(found))
+            print(f"compared on {split} with beam {beam}", flush=True)
+    for training in trainings:
+        _keep_run(study, training)
+    made = json.loads((trainings[0].run / "environment.json").read_text(encoding="utf-8"))
+    kept = {key: value for key, value in made.items() if key not in _ELSEWHERE}
+    write_json(study.results / "environment.json", kept)
+
+
+def comparison_path(study: Study, split: str, beam: int) -> Path:
+    """Where a comparison is kept."""
+    return study.results / f"{split}.beam{beam}.json"
+
+
+def without_sentences(comparison: dict[str, Any]) -> dict[str, Any]:
+    """A comparison without the examples, which are other people's text."""
+    systems = [
+        {key: value for key, value in system.items() if key not in ("wins", "losses")}
+        for system in comparison["systems"]
+    ]
+    return {**comparison, "systems": systems}
+
+
+def _groups(study: Study, trainings: Sequence[Training]) -> list[Group]:
+    return [
+        Group(system.label or name, tuple(each.run for each in trainings if each.name == name))
+        for name, system in study.plan.systems.items()
+    ]
+
+
+def _keep_run(study: Study, training: Training) -> None:
+    folder = study.results / training.name / training.run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "recipe.yaml", dump_yaml(training.settings))
+    shutil.copyfile(Run(training.run).metrics, folder / "metrics.jsonl")

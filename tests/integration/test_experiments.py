@@ -1,0 +1,166 @@
+"""A whole plan: trained, interrupted and gone on with, compared, drawn, and drawn again from the figures alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from l2s_nmt.errors import UserError
+from l2s_nmt.recipe_yaml import dump_yaml
+from scripts.experiments.drawing import draw
+from scripts.experiments.plan import Study
+from scripts.experiments.results import keep_results
+from scripts.experiments.trainings import is_trained, train_all
+from tests.helpers import ROOT, files_below, read_lines, tiny_recipe, write_recipe
+
+PLANS = sorted((ROOT / "recipes").glob("*/experiments/*.yaml"))
+
+
+@pytest.fixture
+def plan(corpus: Path, tmp_path: Path) -> Path:
+    """A start, its continuation and a search, two seeds each."""
+    recipes = tmp_path / "recipes" / "little"
+    (recipes / "experiments").mkdir(parents=True)
+    start = tiny_recipe(corpus, training={"max_updates": 6, "validate_every": 3})
+    write_recipe(recipes / "start.yaml", start)
+    del start["model"], start["tokenizer"]
+    write_recipe(recipes / "more.yaml", {**start, "model": {"from_run": "given by the plan"}})
+    written = {
+        "title": "A little | comparison",
+        "start": "start.yaml",
+        "seeds": [1, 2],
+        "splits": ["test"],
+        "exposure": 5,
+        "settings": {"training": {"max_updates": 4}},
+        "systems": {
+            "continued": {"recipe": "more.yaml", "label": "teacher forcing"},
+            "search": {"recipe": "more.yaml", "settings": {"search": {"algorithm": "aggrevated"}}},
+        },
+    }
+    path = recipes / "experiments" / "first.yaml"
+    path.write_text(dump_yaml(written))
+    return path
+
+
+def run(plan: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "scripts/run_experiments.py", str(plan), *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={key: value for key, value in os.environ.items() if key != "L2S_NMT_DATA"},
+    )
+
+
+def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    study = Study.read(plan, runs, None)
+    first, *_, last = (training.run for training in study.trainings())
+    train_all(study, 1, 1)
+    before = (first / "metrics.jsonl").stat().st_mtime_ns
+    shutil.rmtree(last)
+
+    ended = run(plan, "--runs", str(runs), "--jobs", "2", "--threads", "1")
+    assert ended.returncode == 0, ended.stderr
+    assert (first / "metrics.jsonl").stat().st_mtime_ns == before
+    assert all(is_trained(training) for training in study.trainings())
+    results = plan.parent.parent / "results" / "first"
+    kept = {str(path) for path in files_below(results)}
+    assert kept == {
+        "environment.json",
+        "table.md",
+        "curves.svg",
+        "test.beam1.json",
+        "test.beam5.json",
+        *(
+            f"{name}/seed{seed}/{file}"
+            for name in ("continued", "search")
+            for seed in (1, 2)
+            for file in ("recipe.yaml", "metrics.jsonl")
+        ),
+    }
+    table = (results / "table.md").read_text()
+    found = json.loads((results / "test.beam1.json").read_text())
+    assert [system["name"] for system in found["systems"]] == ["teacher forcing", "search"]
+    for system in found["systems"]:
+        assert len(system["runs"]) == 2
+        assert f"{system['bleu']:.2f} ± {system['bleu_deviation']:.2f}" in table
+        assert system["exposure"] is not None
+    assert found["signatures"]["bleu"] in table
+    assert ended.stdout.strip().endswith(table.strip())
+    # Figures only: none of the corpus, and nothing of this machine.
+    text = "".join((results / name).read_text() for name in kept)
+    sentence = (corpus / "test.xb").read_text().splitlines()[0]
+    assert sentence not in text
+    assert str(runs) not in (results / "environment.json").read_text()
+    assert read_lines(results / "search" / "seed2" / "metrics.jsonl")[-1]["kind"] == "end"
+
+    for name in ("table.md", "curves.svg"):
+        (results / name).rename(tmp_path / name)
+    runs.rename(tmp_path / "gone")
+    drawn = run(plan, "--runs", str(runs), "--redraw")
+    assert drawn.returncode == 0, drawn.stderr
+    for name in ("table.md", "curves.svg"):
+        assert (results / name).read_text() == (tmp_path / name).read_text()
+
+
+def test_a_training_that_fails_does_not_keep_the_others(plan: Path, tmp_path: Path) -> None:
+    plan.write_text(plan.read_text().replace("start: start.yaml", "start: null"))
+    recipes = plan.parent.parent
+    (recipes / "start.yaml").rename(recipes / "more.yaml")
+    plan.write_text(plan.read_text().replace("- 2\n", ""))
+    study = Study.read(plan, tmp_path / "runs", None)
+    foreign = study.trainings()[0].run
+    foreign.mkdir(parents=True)
+    (foreign / "notes.txt").write_text("not a run")
+    with pytest.raises(UserError, match=r"continued/seed1: .*no run directory"):
+        train_all(study, 1, 1)
+    assert [is_trained(training) for training in study.trainings()] == [False, True]
+    with pytest.raises(UserError):
+        keep_results(study)
+
+
+def test_without_figures_there_is_nothing_to_draw(plan: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run the plan first"):
+        draw(Study.read(plan, tmp_path / "runs", None))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("sedes: [1]", "first.yaml: sedes: Unexpected"),
+        ("seeds: one", "first.yaml: seeds: Input should be a valid"),
+        ("systems: {Search: {recipe: more.yaml}}", "first.yaml: systems"),
+        ("settings: {training: {max_update: 4}}", "training.max_update"),
+        ("systems: {other: {recipe: other.yaml}}", "other.yaml"),
+        ("[", "first.yaml"),
+    ],
+)
+def test_a_plan_that_is_unsound_is_refused(plan: Path, tmp_path: Path, change: str, message: str) -> None:
+    key = change.partition(":")[0]
+    lines = plan.read_text()
+    if f"\n{key}:" in lines:
+        head, _, rest = lines.partition(f"\n{key}:")
+        following = rest.splitlines()[1:]
+        while following and following[0].startswith((" ", "-")):
+            following.pop(0)
+        lines = "\n".join([head, *following, ""])
+    plan.write_text(f"{lines}{change}\n")
+    with pytest.raises(UserError) as error:
+        Study.read(plan, tmp_path / "runs", None).trainings()
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: f"{path.parent.parent.name}-{path.stem}")
+def test_the_shipped_plans_are_sound(path: Path, tmp_path: Path) -> None:
+    study = Study.read(path, tmp_path, None)
+    trainings = study.trainings()
+    assert len(trainings) == len(study.plan.systems) * len(study.plan.seeds)
+    assert len({training.run for training in trainings}) == len(trainings)
