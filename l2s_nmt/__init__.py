@@ -14,24 +14,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from l2s_nmt.api import compare, evaluate, open_run, train, translate
+    from l2s_nmt.api import compare, evaluate, explain, n_best, open_run, score, train, translate
     from l2s_nmt.errors import UserError
+    from l2s_nmt.evaluation.draw import Sampling
+    from l2s_nmt.evaluation.translate import Hypothesis
     from l2s_nmt.recipe import Recipe
     from l2s_nmt.recipe_file import make_recipe, read_recipe
 
 __all__ = [
+    "Hypothesis",
     "Recipe",
+    "Sampling",
     "UserError",
     "compare",
     "evaluate",
+    "explain",
     "make_recipe",
+    "n_best",
     "open_run",
     "read_recipe",
+    "score",
     "train",
     "translate",
 ]
 
 _HOMES = {
+    "Hypothesis": "evaluation.translate",
+    "Sampling": "evaluation.draw",
     "Recipe": "recipe",
     "UserError": "errors",
     "make_recipe": "recipe_file",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from l2s_nmt.evaluation import compare as comparing
-from l2s_nmt.evaluation.runs import (
-    common_test_set,
-    decoding_of,
-    evaluate_run,
-    load_translator,
-    short_names,
-    system_of_run,
-)
+from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.draw import Sampling
+from l2s_nmt.evaluation.likelihood import Likelihood, likelihood_by_run
+from l2s_nmt.evaluation.runs import TestSet, decoding_of, evaluate_run, load_translator, read_test_set
 from l2s_nmt.evaluation.score import Scores
+from l2s_nmt.evaluation.systems import Options, compare_prepared, group_systems, prepare
+from l2s_nmt.evaluation.translate import Hypothesis
+from l2s_nmt.evaluation.types import Comparison
+from l2s_nmt.explanation.look import explain as explain_pairs
+from l2s_nmt.explanation.pairs import choose_pairs
+from l2s_nmt.explanation.subject import load_subjects
+from l2s_nmt.explanation.types import Explanation
+from l2s_nmt.explanation.write import write_explanation
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, locked
 from l2s_nmt.training.train import train as train_run
@@ -41,9 +45,98 @@ def train(recipe: Recipe, output: str | Path) -> Run:
         return train_run(recipe, output)
 
 
-def translate(run: Run, sources: Sequence[str], *, beam: int | None = None) -> list[str]:
-    """Translations of sentences with the best weights of a run, in their order."""
-    return load_translator(run, decoding_of(run.read_recipe(), beam=beam))(sources)
+def translate(
+    run: Run,
+    sources: Sequence[str],
+    *,
+    beam: int | None = None,
+    length_penalty: float | None = None,
+    sampling: Sampling | None = None,
+    batch_tokens: int | None = None,
+) -> list[str]:
+    """Translations of sentences with the best weights of a run, in their order.
+
+    Args:
+        run: that has been trained.
+        sources: sentences; an empty one has an empty translation.
+        beam: beams, 1 being greedy; None: the recipe's.
+        length_penalty: of beam search; None: the recipe's.
+        sampling: draw translations instead; None: beam search.
+        batch_tokens: padded source tokens times beams at a time; None: the recipe's.
+
+    Raises:
+        UserError: the run has no weights, or a sentence is too long for the model.
+    """
+    decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
+    return load_translator(run, decoding, sampling=sampling, batch_tokens=batch_tokens)(sources)
+
+
+def n_best(
+    run: Run,
+    sources: Sequence[str],
+    number: int,
+    *,
+    beam: int | None = None,
+    length_penalty: float | None = None,
+    sampling: Sampling | None = None,
+    batch_tokens: int | None = None,
+) -> list[list[Hypothesis]]:
+    """The best translations of each sentence that beam search finds, best first, or so many samples.
+
+    Args:
+        run: that has been trained.
+        sources: sentences; an empty one has no translations.
+        number: of translations of each.
+        beam: beams, at least that many; None: the recipe's, or that many if those are more.
+        length_penalty: of beam search; None: the recipe's.
+        sampling: draw translations instead; None: beam search.
+        batch_tokens: padded source tokens times beams or samples at a time; None: the recipe's.
+
+    Raises:
+        UserError: the run has no weights, or a sentence is too long for the model.
+        ValueError: there are fewer beams.
+    """
+    decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
+    if sampling is None and number > decoding.beam:
+        if beam is not None:
+            raise ValueError(f"a beam of {beam} has no {number} best")
+        decoding = replace(decoding, beam=number)
+    return load_translator(run, decoding, sampling=sampling, batch_tokens=batch_tokens).best(sources, number)
+
+
+def score(
+    run: Run,
+    translations: Sequence[str],
+    *,
+    split: str = "test",
+    sources: Sequence[str] | None = None,
+    references: Sequence[Sequence[str]] = (),
+    costs: Sequence[str] | None = None,
+) -> list[Likelihood]:
+    """What the best weights of a run think of given translations.
+
+    Args:
+        run: that has been trained.
+        translations: one for each source sentence.
+        split: of the corpus, that they translate.
+        sources: what they translate, else.
+        references: of each of these sources, one or several; they may be left out.
+        costs: names of costs; None: the recipe's, if there are references.
+
+    Returns:
+        One for each translation: log-probability, tokens and costs.
+
+    Raises:
+        UserError: numbers differ, a sentence is too long for the model, or there is no such cost.
+    """
+    if sources is None:
+        test_set = read_test_set(run.read_recipe(), split)
+    else:
+        given = [list(texts) for texts in references] or [[] for _ in sources]
+        if len(given) != len(sources):
+            raise UserError(f"{len(sources)} sources, but references for {len(given)}")
+        test_set = TestSet("", list(sources), given, "sources")
+    return likelihood_by_run(run, translations, test_set, costs)
 
 
 def evaluate(run: Run, split: str = "test", *, beam: int | None = None) -> Scores:
@@ -52,15 +145,58 @@ def evaluate(run: Run, split: str = "test", *, beam: int | None = None) -> Score
 
 
 def compare(
-    runs: Sequence[Run], *, splits: Sequence[str] = ("test",), beam: int | None = None
-) -> comparing.Comparison:
-    """Runs on the same sentences, the first being the baseline."""
-    test_set = common_test_set(runs, splits)
-    names = short_names([run.path for run in runs])
-    systems = []
-    for run in runs:
-        decoding = decoding_of(run.read_recipe(), beam=beam)
-        for split in splits:
-            evaluate_run(run, split, decoding)
-        systems.append(system_of_run(run, splits, decoding, names[run.path]))
-    return comparing.compare(systems, test_set.sources, test_set.references, splits=list(splits))
+    runs: Sequence[Run],
+    *,
+    splits: Sequence[str] = ("test",),
+    beam: int | None = None,
+    exposure: int | None = None,
+    comet: str | None = None,
+) -> Comparison:
+    """Runs on the same sentences, the first being the baseline; those that differ in their seed alone are one system.
+
+    Args:
+        runs: that have been trained.
+        splits: of their corpus.
+        beam: beams; None: the recipe's.
+        exposure: sentences of each split to measure exposure bias on; None: it is not measured.
+        comet: a model of COMET to score with too.
+
+    Raises:
+        UserError: runs or data are unsound, or do not belong together.
+    """
+    options = Options(splits, beam, exposure=exposure, comet=comet)
+    prepared = prepare(group_systems([str(run.path) for run in runs]), options)
+    for run, split, decoding in prepared.evaluations():
+        evaluate_run(run, split, decoding)
+    return compare_prepared(prepared)
+
+
+def explain(
+    runs: Sequence[Run],
+    *,
+    sentence: str | None = None,
+    references: Sequence[str] = (),
+    split: str | None = None,
+    numbers: Sequence[int] = (),
+    candidates: int = 5,
+    output: str | Path | None = None,
+) -> Explanation:
+    """What the search sees in sentences: roll-in, states, candidates, roll-outs, costs, and what the loss pushes.
+
+    Args:
+        runs: one run, or one before and one after.
+        sentence: of your own, with its references.
+        references: its translations, one or several.
+        split: of the corpus, else; test if None.
+        numbers: of sentences of the split, from 1; the first if empty.
+        candidates: most probable tokens tried at each state.
+        output: folder for explanation.html and explanation.json; None: nothing is written.
+
+    Raises:
+        UserError: there is no such sentence, or a run cannot be loaded.
+    """
+    pairs = choose_pairs(runs, sentence=sentence, references=references, split=split, numbers=numbers)
+    explanation = explain_pairs(*load_subjects(runs, candidates), pairs, candidates)
+    if output is not None:
+        write_explanation(explanation, Path(output))
+    return explanation

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from l2s_nmt.data.tokenizer import vocabularies
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import is_folder, whole_folder
 
@@ -42,10 +43,10 @@ def new_model(
     Every position is initialised from the seed alone.
     """
     joint = not getattr(tokenizer, "separate_vocabs", False)
-    target_size = len(tokenizer.get_vocab() if joint else tokenizer.get_tgt_vocab())
+    source, target = vocabularies(tokenizer)
     config = MarianConfig(
-        vocab_size=len(tokenizer.get_vocab() if joint else tokenizer.get_src_vocab()),
-        decoder_vocab_size=target_size,
+        vocab_size=len(source),
+        decoder_vocab_size=len(target),
         share_encoder_decoder_embeddings=joint,
         d_model=d_model,
         encoder_ffn_dim=feed_forward,

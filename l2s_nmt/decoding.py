@@ -16,8 +16,9 @@ Choose = Callable[[Tensor, int, Tensor], Tensor]
 Found = TypeVar("Found")
 _SHARE = 0.5
 """Of the free memory of a GPU that roll-outs may take."""
-_ON_CPU = 2**30
-"""Bytes that they may take elsewhere."""
+_ON_CPU = 2**28
+"""Bytes that they may take elsewhere: about what the backward pass of a small model keeps, so that they add nothing to
+the memory of a step."""
 
 
 class Sheet:

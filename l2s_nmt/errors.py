@@ -25,6 +25,15 @@ class TrainingFailed(Exception):
     exit_status = 3
 
 
+class ExportFailed(Exception):
+    """An exported model does not translate as the run does, through no mistake in what the user gave.
+
+    The command line prints the message without a traceback and exits with status 1.
+    """
+
+    exit_status = 1
+
+
 class Interrupted(Exception):
     """Training was asked to stop by a signal; everything is saved."""
 

@@ -31,6 +31,18 @@ def text_lines(raw: bytes, name: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
+def text_line(raw: bytes, name: str, number: int) -> str:
+    """A line, with its end or without, which is the so-manyth of its text.
+
+    Raises:
+        UserError: it is not UTF-8; names the line.
+    """
+    try:
+        return raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}, line {number}: not UTF-8 text; convert it first") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old one or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

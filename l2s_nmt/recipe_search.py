@@ -79,6 +79,8 @@ class Reference:
     """Of mcts, for each state."""
     exploration: Positive = 1.5
     """Constant of mcts's PUCT rule."""
+    parallel: Count = 8
+    """Simulations of mcts for a state at the same time: faster, and each knows a little less; 1 is the textbook's."""
 
 
 @dataclass(frozen=True, config=STRICT)

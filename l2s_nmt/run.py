@@ -12,6 +12,7 @@ RUN/checkpoints/update-N/  everything a continued run needs
 RUN/metrics.jsonl          one JSON object a line: kind "train", "validation" or "end"
 RUN/translations/SPLIT.txt one translation a line
 RUN/scores/SPLIT.json      BLEU, chrF, TER with their signatures
+RUN/exposure/SPLIT.json    exposure bias, where a comparison measured it
 RUN/l2s_nmt/               TensorBoard's events, where the recipe names that tracker
 """
 

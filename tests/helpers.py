@@ -208,7 +208,7 @@ def without_times(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl without what the clock decides."""
 
     def timed(key: str) -> bool:
-        return key == "minutes" or key.startswith("seconds_") or key.endswith("_per_second")
+        return key in ("minutes", "joules") or key.startswith("seconds_") or key.endswith("_per_second")
 
     return [{key: value for key, value in line.items() if not timed(key)} for line in lines]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from l2s_nmt.build_cost import Texts
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import make_recipe, merge
 from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.search import Search
-from l2s_nmt.training.build_search import Texts, build_search
+from l2s_nmt.training.build_search import build_search
 
 LIMIT = LengthLimit(1.0, 3)
 DATA = {"files": "corpus", "source_language": "de", "target_language": "en"}

@@ -142,12 +142,15 @@ def test_imitation_learns_from_scratch(algorithm: str, embedded_baseline: Path) 
     assert bleu(run) > bleu(embedded_baseline) - NOISE
 
 
+def roll_outs(run: Path) -> int:
+    return int(read_lines(run / "metrics.jsonl")[-1]["roll_outs"])
+
+
 @pytest.mark.slow
-def test_hierarchical_guidance_spends_half_of_the_roll_outs_for_the_same_bleu(
-    embedded_baseline: Path,
-) -> None:
+def test_hierarchical_guidance_needs_half_of_the_roll_outs_for_the_same_bleu(embedded_baseline: Path) -> None:
     everywhere = search("lols", embedded_baseline, "search.decisions.states=all")
-    guided = search("hierarchical", embedded_baseline)
-    spent = [read_lines(run / "metrics.jsonl")[-1]["roll_outs"] for run in (everywhere, guided)]
-    assert spent[1] <= spent[0] / 2
-    assert abs(bleu(guided) - bleu(everywhere)) <= 0.3
+    # Checked between updates, so the last one may go beyond it.
+    half = f"training.max_roll_outs={int(0.49 * roll_outs(everywhere))}"
+    guided = search("hierarchical", embedded_baseline, "training.max_updates=null", half)
+    assert roll_outs(guided) <= roll_outs(everywhere) / 2
+    assert bleu(guided) >= bleu(everywhere) - 0.3

@@ -44,8 +44,8 @@ def test_ctrl_c_while_libraries_load_ends_with_130(seconds: float, tmp_path: Pat
 
 def test_ctrl_c_while_sentences_are_read_ends_with_130(tmp_path: Path) -> None:
     code = (
-        "import sys, l2s_nmt.evaluation.runs as r, l2s_nmt.cli as c\n"
-        "c._read_lines = lambda path: (print('reading', flush=True), sys.stdin.buffer.read())\n"
+        "import sys, l2s_nmt.evaluation.runs as r, l2s_nmt.cli as c, l2s_nmt.commands.lines_in as t\n"
+        "listen = t._listen; t._listen = lambda *given: (print('reading', flush=True), listen(*given))\n"
         "r.decoding_of = lambda *_, **__: None\n"
         "import l2s_nmt.run; l2s_nmt.run.Run.read_recipe = lambda self: None\n"
         "sys.argv[1:] = ['translate', 'run']; c.main()"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -66,13 +67,18 @@ def test_no_command_reaches_for_the_network(corpus: Path, tmp_path: Path, offlin
         ["evaluate", *run],
         ["translate", *run],
         ["compare", *run, "--output", tmp_path / "report"],
+        ["explain", tmp_path / "run", "--output", tmp_path / "explanation"],
+        ["score", tmp_path / "run", corpus / "test.xb"],
     ]
+    if find_spec("ctranslate2"):
+        commands.append(["export", tmp_path / "run", "--output", tmp_path / "exported"])
     found = subprocess.run(
         [sys.executable, "-c", COMMANDS], cwd=ROOT, env=offline, capture_output=True, text=True, timeout=120,
         input=json.dumps([list(map(str, arguments)) for arguments in commands]),
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert (tmp_path / "report" / "comparison.html").is_file()
+    assert (tmp_path / "explanation" / "explanation.html").is_file()
     assert not (tmp_path / "log").exists(), (tmp_path / "log").read_text()
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
-from l2s_nmt.architecture import load_model
-from l2s_nmt.data.tokenizer import load_tokenizer
+from l2s_nmt.architecture import load_model, new_model
+from l2s_nmt.data.tokenizer import load_tokenizer, train_tokenizer, vocabularies
 from l2s_nmt.errors import UserError
+from tests.helpers import sentence_pairs
 from tests.tiny import new_policy
 
 
@@ -94,3 +95,36 @@ def test_weights_that_are_missing_are_not_made_up(folder: Path) -> None:
 def test_whole_models_of_every_family_are_loaded(family: str, tmp_path: Path) -> None:
     new_policy(family).model.save_pretrained(tmp_path)
     load_model(tmp_path)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_each_side_has_an_embedding_for_each_of_its_tokens(joint: bool, tmp_path: Path) -> None:
+    sources, targets = zip(*sentence_pairs(200, seed=1), strict=True)
+    tokenizer = train_tokenizer(
+        sources,
+        (text.upper() for text in targets),
+        algorithm="bpe",
+        vocab_size=50,
+        joint=joint,
+        byte_fallback=False,
+        character_coverage=1.0,
+        directory=tmp_path,
+        seed=1,
+    )
+    source, target = vocabularies(tokenizer)
+    assert (source == target) == joint
+    model = new_model(
+        tokenizer,
+        d_model=8,
+        feed_forward=8,
+        heads=2,
+        encoder_layers=1,
+        decoder_layers=1,
+        positions=16,
+        dropout=0.0,
+        seed=1,
+    )
+    encoder, decoder = (part.get_input_embeddings() for part in (model.get_encoder(), model.get_decoder()))
+    assert (encoder.weight is decoder.weight) == joint
+    assert [encoder.num_embeddings, decoder.num_embeddings] == [len(source), len(target)]
+    assert model.get_output_embeddings().weight is decoder.weight
