@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, patch_environment
 
 from l2s_nmt.lifeline import lifeline
 
@@ -75,7 +75,8 @@ def together() -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
         return
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
+    with patch_environment(accelerate_use_deepspeed="false"):  # there is no optimiser to deal out
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
     with lifeline(state):
         yield Processes.of(state)
     part(state)

@@ -9,13 +9,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
-install_project "[dev]"
 
+extras="[dev]"
 marked=()
 if [ "${1:-}" = "--slow" ]; then
+    extras="[dev,deepspeed]"
     marked=(-m "")
     shift
 fi
+install_project "$extras"
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

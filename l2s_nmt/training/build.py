@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, patch_environment
 
 from l2s_nmt.model import Policy
 from l2s_nmt.processes import TIMEOUT
@@ -15,12 +16,13 @@ from l2s_nmt.recipe_search import Search as SearchSettings
 from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.costs.own import load_function
 from l2s_nmt.search.losses.table import LOSSES
-from l2s_nmt.training import sharding
+from l2s_nmt.training import sharding, zero
 from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.objective import Objective
 from l2s_nmt.training.schedule import Schedule
+from l2s_nmt.training.stepper import AccelerateStepper, Stepper
 
 
 def build_limit(settings: SearchSettings, policy: Policy) -> LengthLimit:
@@ -74,6 +76,18 @@ def build_optimizer(recipe: Recipe, policy: Policy) -> torch.optim.Optimizer:
     )
 
 
+def build_stepper(
+    recipe: Recipe, policy: Policy, accelerator: Accelerator, say: Callable[[str], None]
+) -> Stepper:
+    """What makes the updates: DeepSpeed where the launcher was told so, else accelerate."""
+    optimizer, clip_norm = build_optimizer(recipe, policy), recipe.training.clip_norm
+    stage = zero.wanted()
+    if stage is None or accelerator.num_processes == 1:
+        return AccelerateStepper(accelerator, policy, optimizer, clip_norm)
+    say(f"the optimiser's state is dealt out to {accelerator.num_processes} processes (ZeRO stage {stage})")
+    return zero.ZeroStepper(accelerator, policy, optimizer, clip_norm, stage)
+
+
 def build_schedule(recipe: Recipe) -> Schedule:
     """The learning-rate schedule."""
     training = recipe.training
@@ -105,18 +119,20 @@ def build_limits(recipe: Recipe) -> Limits:
 def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
     """Accelerate's view of this process; with no GPU it uses the CPU."""
     training = recipe.training
+    zero.wanted()  # says now what would not work
     plugin = sharding.wanted()
-    accelerator = Accelerator(
-        mixed_precision=training.mixed_precision,
-        log_with=list(training.trackers) or None,
-        project_dir=folder,
-        cpu=not torch.cuda.is_available(),
-        kwargs_handlers=[
-            InitProcessGroupKwargs(timeout=TIMEOUT),
-            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
-        ],
-        fsdp_plugin=plugin,
-    )
+    with patch_environment(accelerate_use_deepspeed="false"):  # whose part is that of zero.py
+        accelerator = Accelerator(
+            mixed_precision=training.mixed_precision,
+            log_with=list(training.trackers) or None,
+            project_dir=folder,
+            cpu=not torch.cuda.is_available(),
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=TIMEOUT),
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            ],
+            fsdp_plugin=plugin,
+        )
     if plugin is not None and accelerator.use_distributed:
         sharding.insist(accelerator, plugin)
     return accelerator

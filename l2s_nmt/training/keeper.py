@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from l2s_nmt.files import writing
@@ -19,7 +18,8 @@ from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.measures import Sums, share_out
 from l2s_nmt.training.metrics import Metrics
-from l2s_nmt.training.sharding import State, gathered, set_optimizer_state, weights_of
+from l2s_nmt.training.sharding import State, weights_of
+from l2s_nmt.training.stepper import Stepper
 
 
 class Keeper:
@@ -29,7 +29,7 @@ class Keeper:
         accelerator: of this process.
         folder: the run directory.
         policy: the unwrapped policy.
-        optimizer: as prepared by the accelerator.
+        stepper: makes the updates.
         averager: of the weights.
         aggregate: data that are kept beside the checkpoints.
         metrics: metrics.jsonl.
@@ -41,7 +41,7 @@ class Keeper:
         accelerator: Accelerator,
         folder: Path,
         policy: Policy,
-        optimizer: torch.optim.Optimizer,
+        stepper: Stepper,
         averager: Averager,
         aggregate: Aggregate | None,
         metrics: Metrics,
@@ -51,7 +51,7 @@ class Keeper:
         self.processes = Processes.of(accelerator)
         self.folder = folder / "checkpoints"
         self.policy = policy
-        self.optimizer = optimizer
+        self.stepper = stepper
         self.averager = averager
         self.aggregate = aggregate
         self.metrics = metrics
@@ -68,12 +68,8 @@ class Keeper:
             TrainingFailed: it cannot be written; those before are intact.
         """
         everyones = self.processes.gather(sums.state())
-        scaler = self.accelerator.scaler
         weights, average = weights_of(self.policy), self.averager.state()
-        optimizer = {
-            "optimizer": gathered(self.optimizer.state_dict()),
-            "scaler": scaler.state_dict() if scaler is not None else {},
-        }
+        optimizer = self.stepper.state()
         if self.accelerator.is_main_process:
             with writing(self.folder):
                 self._write(progress, everyones, weights, average, optimizer)
@@ -117,11 +113,9 @@ class Keeper:
     def _load(self, checkpoint: Path, progress: Progress, sums: Sums) -> None:
         optimizer, everyones = checkpoints.load_checkpoint(checkpoint, self.policy, self.averager)
         try:
-            set_optimizer_state(self.optimizer, optimizer["optimizer"])
+            self.stepper.load_state(optimizer)
         except (KeyError, IndexError, ValueError) as error:  # for other parameters than these
             raise checkpoints.of_another_version(checkpoint, error) from error
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(optimizer["scaler"])
         processes = self.processes.count
         sums.add(share_out(everyones, self.processes.index, processes))
         if progress.finished:

@@ -26,7 +26,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from l2s_nmt.build_cost import Texts
 from l2s_nmt.cpu import FastDropout
@@ -51,8 +50,9 @@ from l2s_nmt.training.metrics import Metrics
 from l2s_nmt.training.objective import Counts, Objective
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
-from l2s_nmt.training.sharding import reduce_after_backward, whole
+from l2s_nmt.training.sharding import whole
 from l2s_nmt.training.signals import Signals
+from l2s_nmt.training.stepper import Stepper
 from l2s_nmt.training.trackers import tell_trackers
 
 
@@ -97,7 +97,7 @@ class Trainer:
     Args:
         accelerator: of this process.
         policy: the unwrapped policy, on its device.
-        optimizer: over its parameters.
+        stepper: makes its updates.
         schedule: multipliers of the optimiser's learning rate.
         averager: of its weights.
         search: learning to search; None for teacher forcing.
@@ -110,7 +110,6 @@ class Trainer:
         folder: the run directory.
         seed: of the draws.
         accumulation: parts of an update on each process.
-        clip_norm: largest norm of the gradient.
         display: what a person sees.
         texts: how ids become text, for a batch that is kept for inspection.
     """
@@ -120,7 +119,7 @@ class Trainer:
         *,
         accelerator: Accelerator,
         policy: Policy,
-        optimizer: torch.optim.Optimizer,
+        stepper: Stepper,
         schedule: Schedule,
         averager: Averager,
         search: Search | None,
@@ -133,16 +132,12 @@ class Trainer:
         folder: Path,
         seed: int,
         accumulation: int,
-        clip_norm: float,
         display: Display,
         texts: Texts,
     ) -> None:
         self.accelerator = accelerator
         self.policy = policy
-        self.wrapped, self.optimizer = accelerator.prepare(policy, optimizer)
-        if isinstance(self.wrapped, DistributedDataParallel):
-            self.wrapped.broadcast_buffers = False  # no buffer of the model changes
-        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.stepper = stepper
         self.schedule = schedule
         self.averager = averager
         self.search = search
@@ -156,7 +151,6 @@ class Trainer:
         self.metrics = Metrics(folder / "metrics.jsonl")
         self.seed = seed
         self.accumulation = accumulation
-        self.clip_norm = clip_norm
         self.display = display
         self.texts = texts
         self.progress = Progress()
@@ -167,7 +161,7 @@ class Trainer:
         self.unsound = False
         self.health = Health()
         self.keeper = Keeper(
-            accelerator, folder, policy, self.optimizer, averager, aggregate, self.metrics, display.say
+            accelerator, folder, policy, stepper, averager, aggregate, self.metrics, display.say
         )
         self.clock = 0.0
         self.used = 0.0
@@ -234,7 +228,7 @@ class Trainer:
             self.progress.skipped_in_a_row = 0
         else:
             self._skip(fault, parts, experiences)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.stepper.clear()
         now = time.monotonic()
         self.sums.add({"seconds": now - started, "seconds_update": now - searched})
 
@@ -246,8 +240,7 @@ class Trainer:
         sums = Sums()
         for index, (part, experience) in enumerate(zip(parts, experiences, strict=True)):
             last = index == len(parts) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                reduce_after_backward(self.wrapped, last)
+            with self.stepper.part(last):
                 self._backward(part, experience, counts, sums)
         return sums
 
@@ -343,15 +336,15 @@ class Trainer:
     def _backward(self, batch: Batch, experience: Experience | None, counts: Counts, sums: Sums) -> None:
         if not len(batch):  # fewer sentences than parts
             if self.accelerator.num_processes > 1:
-                self.accelerator.backward(self._nothing())
+                self.stepper.backward(self._nothing())
             return
         logs = experience is not None and self.progress.update % self.limits.log_every == 0
         on_cpu = self.accelerator.device.type == "cpu"
         watch = (lambda *seen: sums.add(score_sums(*seen))) if logs else None
         with self.accelerator.autocast(), FastDropout() if on_cpu else nullcontext():
-            loss, terms = self.objective(self.wrapped, batch, experience, counts, watch)
+            loss, terms = self.objective(self.stepper.module, batch, experience, counts, watch)
         # Data-parallel training averages gradients over processes; the counts are already global.
-        self.accelerator.backward(spread_to_gradient(loss) * self.accelerator.num_processes)
+        self.stepper.backward(spread_to_gradient(loss) * self.accelerator.num_processes)
         sums.add({"loss": loss.detach(), "cross_entropy": terms.cross_entropy, "search": terms.search})
         sums.add({"tokens": float(batch.target_tokens), "sentences": float(len(batch))})
         if experience is not None:
@@ -370,7 +363,9 @@ class Trainer:
         word = torch.tensor([[self.policy.eos]], device=self.accelerator.device)
         first = torch.zeros(1, dtype=torch.long, device=self.accelerator.device)
         nothing = Term(first, lambda part, scores: scores.sum() * 0.0)
-        loss: Tensor = self.wrapped(word, torch.ones_like(word, dtype=torch.bool), word, first, [nothing])
+        loss: Tensor = self.stepper.module(
+            word, torch.ones_like(word, dtype=torch.bool), word, first, [nothing]
+        )
         return loss
 
     def _step(self, sums: Sums) -> str | None:
@@ -379,15 +374,8 @@ class Trainer:
         Returns:
             What was not finite, if something was not.
         """
-        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip_norm)
-        norm = float(norm) if norm is not None else 0.0
-        factor = self.schedule(self.progress.update, self.limits.budget(self.progress))
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-        finite = math.isfinite(norm)
-        if finite or self.accelerator.scaler is not None:  # the scaler skips by itself, and lowers its scale
-            self.optimizer.step()
-        if not finite:
+        norm = self.stepper.step(self.schedule(self.progress.update, self.limits.budget(self.progress)))
+        if not math.isfinite(norm):
             return "the loss or its gradient is not finite"
         self.averager.after_update()
         self.sums.add(sums.totals)
@@ -418,7 +406,7 @@ class Trainer:
         for name in total:
             if is_mean(name):
                 total[name] /= self.accelerator.num_processes
-        measured = {"learning_rate": self.optimizer.param_groups[0]["lr"], **summarise(total)}
+        measured = {"learning_rate": self.stepper.rate, **summarise(total)}
         if self.progress.skipped:
             measured["skipped"] = self.progress.skipped
         self._write("train", measured)

@@ -31,11 +31,6 @@ def wanted() -> FullyShardedDataParallelPlugin | None:
     Raises:
         UserError: it was told what would not work here.
     """
-    if _is_set("ACCELERATE_USE_DEEPSPEED"):
-        raise UserError(
-            "DeepSpeed is not supported: its engine clips and steps by itself, within the backward pass. "
-            "recipes/accelerate/fsdp.yaml deals out what ZeRO would: weights, gradients and the optimiser's state"
-        )
     if not _is_set("ACCELERATE_USE_FSDP"):
         return None
     if os.environ.get("FSDP_VERSION") != "2":  # of which accelerate might find fault itself

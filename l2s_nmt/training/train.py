@@ -64,6 +64,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     policy = Policy(model.to(accelerator.device), recipe.search.max_branch_tokens)
     if shard(accelerator, policy):
         display.say(f"weights are dealt out to {accelerator.num_processes} processes (FSDP)")
+    stepper = build.build_stepper(recipe, policy, accelerator, display.say)
     limit = build.build_limit(recipe.search, policy)
     in_words = texts(tokenizer)
 
@@ -75,7 +76,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     trainer = Trainer(
         accelerator=accelerator,
         policy=policy,
-        optimizer=build.build_optimizer(recipe, policy),
+        stepper=stepper,
         schedule=build.build_schedule(recipe),
         averager=build.build_averager(recipe, policy),
         search=build_search(
@@ -101,7 +102,6 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
         folder=folder,
         seed=recipe.seed,
         accumulation=recipe.training.accumulation,
-        clip_norm=recipe.training.clip_norm,
         display=display,
         texts=in_words,
     )

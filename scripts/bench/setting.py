@@ -180,7 +180,7 @@ class Workbench:
         return TurnTrainer(
             accelerator=self.accelerator,
             policy=policy,
-            optimizer=build.build_optimizer(recipe, policy),
+            stepper=build.build_stepper(recipe, policy, self.accelerator, print),
             schedule=build.build_schedule(recipe),
             averager=build.build_averager(recipe, policy),
             search=self.search(recipe, policy),
@@ -193,7 +193,6 @@ class Workbench:
             folder=self.folder,
             seed=recipe.seed,
             accumulation=recipe.training.accumulation,
-            clip_norm=recipe.training.clip_norm,
             display=Display(enabled=False),
             texts=texts(self.tokenizer),
         )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
-from tests.helpers import command, done, launcher, process, read_lines, write_recipe
+from tests.helpers import ROOT, command, done, launcher, process, read_lines, write_recipe
 from tests.same_training import assert_same_training, assert_same_weights, recipe
 
 SHARDED = "--config_file recipes/accelerate/fsdp.yaml"
+ZERO = "--config_file recipes/accelerate/deepspeed.yaml"
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 
 
 def launched(processes: int, *arguments: str | Path, kind: str = "--multi_gpu", stdin: bytes = b"") -> str:
@@ -162,27 +168,49 @@ def test_weights_that_are_dealt_out_are_trained_as_whole_ones(whole: Any, tmp_pa
     assert_same_checkpoint(run, tmp_path / "run")
 
 
+DEALT_OUT = [SHARDED, pytest.param(ZERO, marks=needs_deepspeed)]
+
+
+@needs_deepspeed
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", ["1", "2"])
+def test_zero_trains_as_if_nothing_were_dealt_out(stage: str, whole: Any, tmp_path: Path) -> None:
+    path, run = whole("aggrevated", 256, **AVERAGED)
+    kind = f"{ZERO} --zero_stage {stage}"
+    outcome = process("train", path, "--output", tmp_path / "run", launcher=launcher(2, kind))
+    assert outcome.status == 0, outcome.err
+    assert (
+        f"the optimiser's state is dealt out to 2 processes (ZeRO stage {stage})" in outcome.err + outcome.out
+    )
+    assert_same_training(run, tmp_path / "run")
+    for name in ("best", "average"):
+        assert_same_weights(run, tmp_path / "run", name)
+    assert_same_checkpoint(run, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DEALT_OUT)
 @pytest.mark.parametrize("search", ["teacher_forcing", "dagger", "lols", "bandit_lols", "minimum_risk"])
-def test_dealt_out_weights_in_parts_of_unequal_work(search: str, whole: Any, tmp_path: Path) -> None:
+def test_dealt_out_in_parts_of_unequal_work(search: str, kind: str, whole: Any, tmp_path: Path) -> None:
     """Three processes, accumulation, and updates with fewer sentences than parts."""
     path, run = whole(search, 40)
-    launched(3, "train", path, "training.accumulation=2", "--output", tmp_path / "run", kind=SHARDED)
+    launched(3, "train", path, "training.accumulation=2", "--output", tmp_path / "run", kind=kind)
     assert_same_training(run, tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_dealt_out_weights_are_taken_up_again(whole: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", DEALT_OUT)
+def test_what_is_dealt_out_is_taken_up_again(kind: str, whole: Any, tmp_path: Path) -> None:
     path, run = whole("aggrevated", 256, **AVERAGED)
     straight = tmp_path / "straight"
-    launched(2, "train", path, "--output", straight, kind=SHARDED)
+    launched(2, "train", path, "--output", straight, kind=kind)
     for name, one in (("sharded", run), ("whole", straight)):  # a checkpoint serves whoever goes on from it
         again = tmp_path / name
         shutil.copytree(one, again)
         shutil.rmtree(again / "checkpoints" / "update-00000006")
         for folder in ("last", "average"):
             shutil.rmtree(again / folder)
-    launched(2, "train", path, "--output", tmp_path / "sharded", kind=SHARDED)
+    launched(2, "train", path, "--output", tmp_path / "sharded", kind=kind)
     done(command("train", path, "--output", tmp_path / "whole"))
     for name in ("sharded", "whole"):
         assert_same_training(run, tmp_path / name)
@@ -202,3 +230,43 @@ def test_sharding_that_would_not_work_is_refused(whole: Any, tmp_path: Path) -> 
     )
     assert outcome.status != 0
     assert "error: fsdp_offload_params of accelerate's configuration" in outcome.err
+
+
+@needs_deepspeed
+@pytest.mark.slow
+def test_under_zero_an_update_that_is_not_finite_is_skipped_by_all(whole: Any, tmp_path: Path) -> None:
+    path, _ = whole("teacher_forcing", 256)
+    code = (
+        "import sys, torch, l2s_nmt.training.objective as o\n"
+        "call, count = o.Objective.__call__, iter(range(1000))\n"
+        "def once(self, *given, **named):\n"
+        "    loss, terms = call(self, *given, **named)\n"
+        "    bad = next(count) == 2 and torch.distributed.get_rank() == 1\n"
+        "    return loss * float('inf') if bad else loss, terms\n"
+        "o.Objective.__call__ = once\n"
+        "from l2s_nmt.__main__ import main; main()"
+    )
+    (tmp_path / "faulty.py").write_text(code)
+    ended = subprocess.run(
+        [
+            sys.executable,
+            *launcher(2, ZERO),
+            tmp_path / "faulty.py",
+            "train",
+            path,
+            "--output",
+            tmp_path / "run",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "update 3 skipped: the loss or its gradient is not finite" in ended.stderr + ended.stdout
+    state = json.loads((sorted((tmp_path / "run" / "checkpoints").iterdir())[-1] / "state.json").read_text())
+    assert (state["progress"]["update"], state["progress"]["skipped"]) == (6, 1)
+    assert all(
+        weight.isfinite().all() for weight in load_file(tmp_path / "run/last/model.safetensors").values()
+    )

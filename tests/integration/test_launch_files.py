@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils.launch import prepare_multi_gpu_env
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
+from l2s_nmt.training import zero
 from l2s_nmt.training.sharding import wanted
 from tests.helpers import ROOT
 from tests.same_training import assert_same_training
@@ -35,12 +36,13 @@ def test_every_file_is_described_and_no_other() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_accelerate_takes_the_file_as_it_is(name: str) -> None:
     config: Any = load_config_from_file(str(FILES[name]))  # refuses keys that it does not know
-    kinds = {"one_gpu.yaml": "NO", "fsdp.yaml": "FSDP"}
+    kinds = {"one_gpu.yaml": "NO", "fsdp.yaml": "FSDP", "deepspeed.yaml": "DEEPSPEED"}
     assert config.distributed_type == kinds.get(name, "MULTI_GPU")
     assert not config.use_cpu
     args, _, _ = _validate_launch_command(arguments(name))
     assert args.num_processes == config.num_processes
     assert (args.multi_gpu, args.use_fsdp) == (kinds.get(name) is None, name == "fsdp.yaml")
+    assert args.use_deepspeed == (name == "deepspeed.yaml")
     assert args.num_machines == (2 if name == "several_nodes.yaml" else 1)
 
 
@@ -60,6 +62,14 @@ def test_what_the_file_says_of_sharding_is_what_works_here(monkeypatch: pytest.M
     for variable, value in prepare_multi_gpu_env(args).items():
         monkeypatch.setenv(variable, value)
     assert wanted() is not None
+
+
+def test_what_the_file_says_of_zero_is_what_works_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    args, _, _ = _validate_launch_command(arguments("deepspeed.yaml", "--main_process_port", "0"))
+    args.deepspeed_fields_from_accelerate_config = ""  # set on the way, and used by accelerate's own part alone
+    for variable, value in prepare_deepspeed_cmd_env(args)[1].items():
+        monkeypatch.setenv(variable, value)
+    assert zero.wanted() == 2
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ from l2s_nmt.training.loop import Trainer, TrainingData, Validation, in_one_bloc
 from l2s_nmt.training.objective import Counts, Losses, Objective, Watch
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
+from l2s_nmt.training.stepper import AccelerateStepper
 from tests.helpers import read_lines, without_times
 from tests.searches import search_of
 from tests.tiny import new_policy, random_sentences, shared_policy
@@ -112,7 +113,7 @@ class Sitting:
         self.trainer = Trainer(
             accelerator=self.accelerator,
             policy=self.policy,
-            optimizer=self.optimizer,
+            stepper=AccelerateStepper(self.accelerator, self.policy, self.optimizer, self.clip_norm),
             schedule=self.schedule,
             averager=self.averager,
             search=self.search,
@@ -125,7 +126,6 @@ class Sitting:
             folder=self.folder,
             seed=self.seed,
             accumulation=self.accumulation,
-            clip_norm=self.clip_norm,
             display=Display(enabled=False),
             texts=Texts(_numbers, _numbers),
         )

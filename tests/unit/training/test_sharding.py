@@ -66,7 +66,6 @@ def test_nothing_is_dealt_out_unless_the_launcher_says_so(monkeypatch: pytest.Mo
         ("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP", "fsdp_auto_wrap_policy"),
         ("FSDP_ACTIVATION_CHECKPOINTING", "true", "fsdp_activation_checkpointing"),
         ("FSDP_OFFLOAD_PARAMS", "true", "fsdp_offload_params"),
-        ("ACCELERATE_USE_DEEPSPEED", "true", "DeepSpeed"),
     ],
 )
 def test_what_would_not_work_is_refused(
