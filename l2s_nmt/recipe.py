@@ -63,6 +63,10 @@ class Data:
     """Id of a data set on the Hugging Face hub."""
     hub_config: str | None = None
     """Its configuration, where it has several."""
+    hub_revision: str | None = None
+    """Its branch, tag or commit; default the newest."""
+    hub_folder: str | None = None
+    """The folder in it that holds the data, where it does not say itself which files are which."""
     embedded: Embedded | None = None
     """The generated corpus."""
     train_targets: Literal["required", "none"] = "required"

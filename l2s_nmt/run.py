@@ -36,7 +36,7 @@ from typing import Any, Literal, TypedDict, get_args
 import psutil
 import torch
 
-from l2s_nmt.data.corpus import EmbeddedCorpus
+from l2s_nmt.data.corpus import EmbeddedCorpus, HubData
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import aside, is_file, recover_folder, write_json, write_text
 from l2s_nmt.recipe import Data, Recipe
@@ -271,11 +271,17 @@ class Place(TypedDict):
     """Where a corpus lives, as ``load_split`` takes it."""
 
     files: str | None
-    hub: str | None
-    hub_config: str | None
+    hub: HubData | None
     embedded: EmbeddedCorpus | None
     source_language: str
     target_language: str
+
+
+def hub_data(data: Data) -> HubData | None:
+    """A recipe's data set on the hub."""
+    if data.hub is None:
+        return None
+    return HubData(data.hub, data.hub_config, data.hub_revision, data.hub_folder)
 
 
 def corpus_place(data: Data) -> Place:
@@ -288,8 +294,7 @@ def corpus_place(data: Data) -> Place:
     )
     return Place(
         files=data.files,
-        hub=data.hub,
-        hub_config=data.hub_config,
+        hub=hub_data(data),
         embedded=embedded,
         source_language=data.source_language,
         target_language=data.target_language,

@@ -51,12 +51,28 @@ class EmbeddedCorpus:
     """References of each training sentence."""
 
 
+@dataclass(frozen=True)
+class HubData:
+    """A data set on the Hugging Face hub."""
+
+    id: str
+    config: str | None = None
+    """Its configuration, where it has several."""
+    revision: str | None = None
+    """Its branch, tag or commit; None: the newest."""
+    folder: str | None = None
+    """The folder in it that holds the data; None: what it says of itself."""
+
+    def __str__(self) -> str:
+        inside = ", ".join(part for part in (self.config, self.revision, self.folder) if part)
+        return f"{self.id} ({inside})" if inside else self.id
+
+
 def load_split(
     split: str,
     *,
     files: str | None,
-    hub: str | None,
-    hub_config: str | None,
+    hub: HubData | None,
     embedded: EmbeddedCorpus | None,
     source_language: str,
     target_language: str,
@@ -72,8 +88,7 @@ def load_split(
     Args:
         split: its name.
         files: a folder.
-        hub: id of a data set.
-        hub_config: its configuration.
+        hub: a data set on the hub.
         embedded: the generated corpus.
         source_language: code, as in the names of files or the keys of records.
         target_language: likewise.
@@ -89,7 +104,7 @@ def load_split(
         located = locate(Path(files), wanted)
         return build(lambda: read_files(located, wanted), fingerprint_files(located, wanted), say)
     if hub is not None:
-        return _load_hub(wanted, hub, hub_config, say)
+        return _load_hub(wanted, hub, say)
     if embedded is not None:
         return _load_embedded(split, embedded, targets, say)
     raise UserError(
@@ -101,8 +116,7 @@ def open_split(
     split: str,
     *,
     files: str | None,
-    hub: str | None,
-    hub_config: str | None,
+    hub: HubData | None,
     source_language: str,
     target_language: str,
     targets: bool = True,
@@ -123,7 +137,7 @@ def open_split(
         return lambda skip: read_files(located, wanted, skip)
     if hub is None:
         raise UserError("no corpus is given: name a folder of files or a data set on the hub")
-    table = _of_hub(split, hub, hub_config, streaming=True)
+    table = _of_hub(split, hub, streaming=True)
     origin = f"{hub}, split {split}"
     return lambda skip: read_records(
         _readable(enumerate(table.skip(skip), skip + 1), origin), wanted, origin, skip
@@ -134,8 +148,7 @@ def describe_split(
     split: str,
     *,
     files: str | None,
-    hub: str | None,
-    hub_config: str | None,
+    hub: HubData | None,
     embedded: EmbeddedCorpus | None,
     source_language: str,
     target_language: str,
@@ -150,12 +163,12 @@ def describe_split(
     if files is not None:
         return locate(Path(files), Wanted(split, source_language, target_language, targets)).name
     if hub is not None:
-        return f"{hub}{f' ({hub_config})' if hub_config else ''}, split {split}"
+        return f"{hub}, split {split}"
     return f"embedded corpus, split {split}"
 
 
-def _load_hub(wanted: Wanted, hub: str, config: str | None, say: Say) -> Dataset:
-    table = _of_hub(wanted.split, hub, config, streaming=False)
+def _load_hub(wanted: Wanted, hub: HubData, say: Say) -> Dataset:
+    table = _of_hub(wanted.split, hub, streaming=False)
     origin = f"{hub}, split {wanted.split}"
     return build(
         lambda: read_records(_readable(enumerate(table, 1), origin), wanted, origin),
@@ -164,15 +177,16 @@ def _load_hub(wanted: Wanted, hub: str, config: str | None, say: Say) -> Dataset
     )
 
 
-def _of_hub(split: str, hub: str, config: str | None, streaming: bool) -> Dataset | IterableDataset:
+def _of_hub(split: str, hub: HubData, streaming: bool) -> Dataset | IterableDataset:
     try:
         with quiet():
-            splits = datasets.load_dataset(hub, config, streaming=streaming)
+            splits = datasets.load_dataset(
+                hub.id, hub.config, data_dir=hub.folder, revision=hub.revision, streaming=streaming
+            )
     except Exception as error:  # whatever goes wrong there is the id, the configuration or the connection
         reason = str(error).strip().split("\n")[0]
-        name = f"{hub} ({config})" if config else hub
         raise UserError(
-            f"hub data set {name} cannot be loaded: {reason}. Check the id, the configuration and the "
+            f"hub data set {hub} cannot be loaded: {reason}. Check the id, the configuration and the "
             f"connection, or use a folder of files instead"
         ) from error
     for alias in ALIASES.get(split, (split,)):

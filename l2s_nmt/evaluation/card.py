@@ -16,7 +16,7 @@ from l2s_nmt.evaluation.score import read_scores
 from l2s_nmt.files import write_text
 from l2s_nmt.recipe import Data, Recipe
 from l2s_nmt.recipe_file import dump_recipe
-from l2s_nmt.run import Run, WeightsName, read_metrics
+from l2s_nmt.run import Run, WeightsName, hub_data, read_metrics
 from l2s_nmt.search.algorithms import ALGORITHMS
 
 POINTS = 12
@@ -125,8 +125,8 @@ def _corpus(data: Data) -> str:
     """What the loader takes: the first that is given."""
     if data.files is not None:
         return f"files in {data.files}"
-    if data.hub is not None:
-        return f"{data.hub} {data.hub_config or ''}".strip()
+    if (hub := hub_data(data)) is not None:
+        return str(hub)
     size = f"{data.embedded.train:,}" if data.embedded else "0"
     return f"the generated corpus, {size} sentence pairs"
 

@@ -33,7 +33,7 @@ from l2s_nmt.files import whole_folder
 from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe import Tokenizer as TokenizerSettings
-from l2s_nmt.run import Run, corpus_place
+from l2s_nmt.run import Run, corpus_place, hub_data
 from l2s_nmt.training.loop import TrainingData, in_one_block
 from l2s_nmt.training.trackers import check_trackers
 
@@ -84,8 +84,7 @@ def _open_train(recipe: Recipe) -> Opened:
     return open_split(
         "train",
         files=data.files,
-        hub=data.hub,
-        hub_config=data.hub_config,
+        hub=hub_data(data),
         source_language=data.source_language,
         target_language=data.target_language,
         targets=data.train_targets == "required",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -258,7 +257,6 @@ def test_under_zero_an_update_that_is_not_finite_is_skipped_by_all(whole: Any, t
             tmp_path / "run",
         ],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=180,

@@ -66,7 +66,9 @@ def test_what_the_file_says_of_sharding_is_what_works_here(monkeypatch: pytest.M
 
 def test_what_the_file_says_of_zero_is_what_works_here(monkeypatch: pytest.MonkeyPatch) -> None:
     args, _, _ = _validate_launch_command(arguments("deepspeed.yaml", "--main_process_port", "0"))
-    args.deepspeed_fields_from_accelerate_config = ""  # set on the way, and used by accelerate's own part alone
+    args.deepspeed_fields_from_accelerate_config = (
+        ""  # set on the way, and used by accelerate's own part alone
+    )
     for variable, value in prepare_deepspeed_cmd_env(args)[1].items():
         monkeypatch.setenv(variable, value)
     assert zero.wanted() == 2

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2s_nmt.data.corpus import EmbeddedCorpus, describe_split, load_split, open_split
+from l2s_nmt.data.corpus import EmbeddedCorpus, HubData, describe_split, load_split, open_split
 from l2s_nmt.data.store import REPORT, TABLE
 from l2s_nmt.errors import UserError
 
@@ -32,7 +32,6 @@ def load(
         split,
         files=str(folder),
         hub=None,
-        hub_config=None,
         embedded=None,
         source_language=source,
         target_language=target,
@@ -118,7 +117,7 @@ ALONE = [{**expected, "references": []} for expected in EXPECTED]
 
 
 def opened(folder: Path, targets: bool = True, **changes: Any) -> Any:
-    place: dict[str, Any] = {"files": str(folder), "hub": None, "hub_config": None, "target_language": "en"}
+    place: dict[str, Any] = {"files": str(folder), "hub": None, "target_language": "en"}
     return open_split("train", **place | {"source_language": "de"} | changes, targets=targets)
 
 
@@ -161,12 +160,12 @@ def test_errors_behind_what_was_skipped_name_the_line(tmp_path: Path) -> None:
 def test_a_hub_data_set_is_opened_anywhere(tmp_path: Path) -> None:
     records = [{"de": f"quelle {number}", "en": f"target {number}"} for number in range(5)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    of_hub = opened(tmp_path, files=None, hub=str(tmp_path))
+    of_hub = opened(tmp_path, files=None, hub=HubData(str(tmp_path)))
     for skip in (0, 3, 5, 6):
         rows = [(r["de"], [r["en"]], line) for line, r in enumerate(records, 1)]
         assert list(of_hub(skip)) == rows[skip:]
     with pytest.raises(UserError, match=r"split train, line 5: no 'fr'; found de, en"):
-        list(opened(tmp_path, files=None, hub=str(tmp_path), target_language="fr")(4))
+        list(opened(tmp_path, files=None, hub=HubData(str(tmp_path)), target_language="fr")(4))
 
 
 def damage(path: Path, how: str) -> None:
@@ -280,7 +279,6 @@ def test_origin_of_sources_alone_names_one_file(tmp_path: Path) -> None:
         "train",
         files=str(tmp_path),
         hub=None,
-        hub_config=None,
         embedded=None,
         source_language="de",
         target_language="en",
@@ -294,8 +292,7 @@ def test_columns_have_the_documented_types(tmp_path: Path) -> None:
     dataset = load_split(
         "train",
         files=str(tmp_path),
-        hub="not/used",
-        hub_config=None,
+        hub=HubData("not/used"),
         embedded=EmbeddedCorpus(train=1, valid=1, test=1, references=1, seed=0),
         source_language="de",
         target_language="en",
@@ -347,7 +344,6 @@ def test_the_other_direction_of_the_same_table_is_read_anew(tmp_path: Path) -> N
 def test_origin_names_the_files(tmp_path: Path) -> None:
     write_text(tmp_path)
     where: dict[str, Any] = {
-        "hub_config": "x",
         "embedded": None,
         "source_language": "de",
         "target_language": "en",
@@ -355,7 +351,7 @@ def test_origin_names_the_files(tmp_path: Path) -> None:
     assert describe_split("train", files=str(tmp_path), hub=None, **where) == (
         f"{tmp_path / 'train.de'} + {tmp_path / 'train.en'}"
     )
-    assert describe_split("train", files=None, hub="a/b", **where) == "a/b (x), split train"
+    assert describe_split("train", files=None, hub=HubData("a/b", "x"), **where) == "a/b (x), split train"
 
 
 def test_different_line_counts(tmp_path: Path, cache: Path) -> None:
@@ -487,8 +483,7 @@ def test_hub_data_set(tmp_path: Path) -> None:
         dataset = load_split(
             split,
             files=None,
-            hub=str(tmp_path),
-            hub_config=None,
+            hub=HubData(str(tmp_path)),
             embedded=None,
             source_language=source,
             target_language="en",
@@ -504,17 +499,48 @@ def test_hub_data_set(tmp_path: Path) -> None:
         hub("train", source="fr")
 
 
+def test_a_folder_in_a_hub_data_set(tmp_path: Path) -> None:
+    for name, text in (("one", "ein"), ("two", "zwei")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.jsonl").write_text(json.dumps({"translation": {"de": text, "en": name}}))
+    for name, text in (("one", "ein"), ("two", "zwei")):
+        hub = HubData(str(tmp_path), folder=name)
+        place: dict[str, Any] = {"files": None, "source_language": "de", "target_language": "en"}
+        assert list(load_split("train", hub=hub, embedded=None, **place)) == [row(text, [name], 1)]
+        streamed = open_split("train", hub=hub, **place)(0)
+        assert list(streamed) == [(text, [name], 1)]
+        assert describe_split("train", hub=hub, embedded=None, **place) == f"{tmp_path} ({name}), split train"
+
+
+def test_a_revision_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    def load(*given: object, **named: object) -> dict[str, datasets.Dataset]:
+        asked.update(given=given, **named)
+        return {"train": datasets.Dataset.from_list([{"de": "ein", "en": "one"}])}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    hub = HubData("a/b", "c", "refs/convert/parquet", "d")
+    rows = load_split("train", files=None, hub=hub, embedded=None, source_language="de", target_language="en")
+    assert len(rows) == 1
+    assert asked == {
+        "given": ("a/b", "c"),
+        "revision": "refs/convert/parquet",
+        "data_dir": "d",
+        "streaming": False,
+    }
+
+
 def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> Iterator[None]:
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(UserError, match=r"hub data set a/b \(c\) cannot be loaded: no route\."):
+    with pytest.raises(UserError, match=r"hub data set a/b \(c, d\) cannot be loaded: no route\."):
         load_split(
             "train",
             files=None,
-            hub="a/b",
-            hub_config="c",
+            hub=HubData("a/b", "c", folder="d"),
             embedded=None,
             source_language="de",
             target_language="en",
@@ -527,7 +553,6 @@ def test_no_corpus() -> None:
             "train",
             files=None,
             hub=None,
-            hub_config=None,
             embedded=None,
             source_language="de",
             target_language="en",
@@ -540,7 +565,6 @@ def load_embedded(corpus: EmbeddedCorpus, split: str, targets: bool = True) -> l
             split,
             files=None,
             hub=None,
-            hub_config=None,
             embedded=corpus,
             source_language="vo",
             target_language="ta",

@@ -33,7 +33,6 @@ def load(folder: Path) -> Dataset:
         "train",
         files=str(folder),
         hub=None,
-        hub_config=None,
         embedded=None,
         source_language="xa",
         target_language="xb",

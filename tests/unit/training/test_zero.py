@@ -26,7 +26,11 @@ def test_the_stage_is_the_launchers(stage: int, monkeypatch: pytest.MonkeyPatch)
         ("ZERO_STAGE", "3", "zero_stage of DeepSpeed's configuration: only 1 or 2 works"),
         ("ZERO_STAGE", "0", "zero_stage of DeepSpeed's configuration: only 1 or 2 works"),
         ("CONFIG_FILE", "zero.json", "deepspeed_config_file of DeepSpeed's configuration: only none works"),
-        ("OFFLOAD_OPTIMIZER_DEVICE", "cpu", "offload_optimizer_device of DeepSpeed's configuration: only none"),
+        (
+            "OFFLOAD_OPTIMIZER_DEVICE",
+            "cpu",
+            "offload_optimizer_device of DeepSpeed's configuration: only none",
+        ),
         ("OFFLOAD_PARAM_DEVICE", "nvme", "offload_param_device of DeepSpeed's configuration: only none"),
     ],
 )
