@@ -29,13 +29,22 @@ def draw(study: Study) -> None:
     Raises:
         UserError: there are no figures yet.
     """
-    found: Found = {
-        (split, beam): _read(study, split, beam) for beam in study.plan.beams for split in study.plan.splits
-    }
-    parts = [f"# {plain(study.plan.title)}", _overview(found)]
+    found = read_figures(study)
+    parts = [f"# {plain(study.plan.title)}", overview(found)]
     parts += [_details(split, beam, comparison) for (split, beam), comparison in found.items()]
     write_text(study.results / "table.md", "\n\n".join(parts) + "\n")
     write_text(study.results / "curves.svg", _curves(next(iter(found.values())), "minutes"))
+
+
+def read_figures(study: Study) -> Found:
+    """The comparisons that were kept.
+
+    Raises:
+        UserError: there are none yet.
+    """
+    return {
+        (split, beam): _read(study, split, beam) for beam in study.plan.beams for split in study.plan.splits
+    }
 
 
 def _read(study: Study, split: str, beam: int) -> Values:
@@ -47,7 +56,7 @@ def _read(study: Study, split: str, beam: int) -> Values:
     return values
 
 
-def _overview(found: Found) -> str:
+def overview(found: Found) -> str:
     """BLEU of everything, with the differences from the first system."""
     header = ["system", *(f"{split}, {_decoding(beam)}" for split, beam in found)]
     names = [system["name"] for system in next(iter(found.values()))["systems"]]

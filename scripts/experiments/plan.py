@@ -38,6 +38,8 @@ class Plan:
 
     title: str
     systems: dict[Name, System]
+    question: str | None = None
+    """What a user wants to know who reads the table."""
     start: str | None = None
     """Recipe of the run that all others start from, relative to the folder of the corpus; None: from scratch."""
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -142,7 +144,10 @@ class Study:
             settings["model"] = {**settings["model"], "from_run": str(start.run)}
         run = self.runs / self.corpus.name / self.path.stem / name / f"seed{seed}"
         training = Training(name, run, settings, place)
-        training.recipe()  # what is unsound is found before hours are spent on the others
+        try:  # what is unsound is found before hours are spent on the others
+            training.recipe()
+        except UserError as error:
+            raise UserError(f"{self.path}: systems.{name}: {error}") from error
         return training
 
     def _place(self, settings: Settings) -> Settings:

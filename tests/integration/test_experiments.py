@@ -17,6 +17,7 @@ from scripts.experiments.drawing import draw
 from scripts.experiments.plan import Study
 from scripts.experiments.results import keep_results
 from scripts.experiments.trainings import is_trained, train_all
+from scripts.which_settings import sections
 from tests.helpers import ROOT, files_below, read_lines, tiny_recipe, write_recipe
 
 PLANS = sorted((ROOT / "recipes").glob("*/experiments/*.yaml"))
@@ -33,6 +34,7 @@ def plan(corpus: Path, tmp_path: Path) -> Path:
     write_recipe(recipes / "more.yaml", {**start, "model": {"from_run": "given by the plan"}})
     written = {
         "title": "A little | comparison",
+        "question": "Search or not?",
         "start": "start.yaml",
         "seeds": [1, 2],
         "splits": ["test"],
@@ -110,6 +112,27 @@ def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: P
     for name in ("table.md", "curves.svg"):
         assert (results / name).read_text() == (tmp_path / name).read_text()
 
+    page = recipes_page(plan.parent.parent.parent)
+    assert page.count("\n## ") == 1
+    assert "\n## Search or not?\n" in page
+    assert table.split("\n\n")[1] in page
+    best = max(found["systems"], key=lambda system: float(system["bleu"]))
+    assert f"Best: {best['name']} greedily (test); " in page
+    assert (results.parent.parent.parent / "little/results/first/table.md").exists()
+    assert "(little/results/first/table.md)" in page
+
+
+def recipes_page(recipes: Path) -> str:
+    """The page of all plans, as the script writes it."""
+    script = ROOT / "scripts" / "which_settings.py"
+    subprocess.run([sys.executable, script, "--recipes", recipes], check=True, cwd=ROOT, capture_output=True)
+    return (recipes / "which_settings.md").read_text()
+
+
+def test_a_page_of_nothing_is_refused(plan: Path) -> None:
+    with pytest.raises(UserError, match="no plan that asks a question has figures"):
+        sections(plan.parent.parent.parent)
+
 
 def test_a_training_that_fails_does_not_keep_the_others(plan: Path, tmp_path: Path) -> None:
     plan.write_text(plan.read_text().replace("start: start.yaml", "start: null"))
@@ -138,7 +161,10 @@ def test_without_figures_there_is_nothing_to_draw(plan: Path, tmp_path: Path) ->
         ("sedes: [1]", "first.yaml: sedes: Unexpected"),
         ("seeds: one", "first.yaml: seeds: Input should be a valid"),
         ("systems: {Search: {recipe: more.yaml}}", "first.yaml: systems"),
-        ("settings: {training: {max_update: 4}}", "training.max_update"),
+        (
+            "settings: {training: {max_update: 4}}",
+            "first.yaml: systems.continued: recipe: unknown key training.max_",
+        ),
         ("systems: {other: {recipe: other.yaml}}", "other.yaml"),
         ("[", "first.yaml"),
     ],
