@@ -246,14 +246,14 @@ class Policy(nn.Module):
         return self.mask_scores(self._scores(hidden))
 
     @torch.no_grad()
-    def beam_search(self, memory: Memory, limits: Tensor, beam: int) -> tuple[Tensor, Tensor]:
-        """The hypothesis of the best mean log-probability a token that beam search finds for each sentence.
+    def beam_search(self, memory: Memory, limits: Tensor, beam: int, best: int = 1) -> tuple[Tensor, Tensor]:
+        """The hypotheses of the best mean log-probability a token that beam search finds for each sentence.
 
         A hypothesis that is cut by its sentence's limit competes with those that end before. Arguments and results
-        are as of ``roll``.
+        are as of ``roll``, with so many rows for each sentence, the best one first; all of them differ.
         """
         longest = int(limits.max())
-        with self._generating(beam, longest) as configuration:
+        with self._generating(beam, longest, best) as configuration:
             written = self.model.generate(
                 encoder_outputs=BaseModelOutput(last_hidden_state=memory.hidden),
                 attention_mask=memory.mask.long(),
@@ -261,6 +261,7 @@ class Policy(nn.Module):
                 stopping_criteria=StoppingCriteriaList([stop_at(limits)]),
             )[:, 1:]
         tokens = F.pad(written, (0, longest - written.shape[1]), value=self.pad)
+        limits = limits.repeat_interleave(best)
         places = torch.arange(longest, device=tokens.device)
         ends = torch.where(tokens == self.eos, places, longest - 1).amin(1) + 1
         lengths = torch.minimum(ends, limits)
@@ -268,13 +269,14 @@ class Policy(nn.Module):
         return tokens[:, :longest].masked_fill(places[:longest] >= lengths[:, None], self.pad), lengths
 
     @contextmanager
-    def _generating(self, beam: int, longest: int) -> Iterator[GenerationConfig]:
+    def _generating(self, beam: int, longest: int, best: int) -> Iterator[GenerationConfig]:
         """Within this context `generate` searches as this configuration says, and the model's own says nothing.
 
         It would fill in what is not set here; that of a pretrained model may ask for least lengths or force tokens.
         """
         configuration = GenerationConfig(
             num_beams=beam,
+            num_return_sequences=best,
             do_sample=False,
             max_new_tokens=longest,
             bad_words_ids=[[self.pad]],

@@ -9,7 +9,7 @@ from l2s_nmt.search.costs.table import COSTS
 from l2s_nmt.search.losses.table import LOSSES
 
 if TYPE_CHECKING:
-    from l2s_nmt.recipe_search import Search
+    from l2s_nmt.recipe_search import RollIn, Search
 
 WHOLE_TRANSLATION = tuple(name for name, row in LOSSES.items() if row.whole_translations)
 """Losses of a trajectory as a whole."""
@@ -79,8 +79,23 @@ def _roll_in(search: Search) -> str | None:
         return (
             "beam search writes whole sentences; set roll_in.mix_unit sentence, or decoding greedy or sample"
         )
-    if roll_in.samples > 1 and (roll_in.policy == "reference" or roll_in.decoding != "sample"):
+    if roll_in.samples == 1:
+        return None
+    if roll_in.decoding == "beam":
+        return _best_of_beam(roll_in)
+    if roll_in.policy == "reference" or roll_in.decoding != "sample":
         return "roll_in.samples above 1 would all be the same; set roll_in.policy learned and decoding sample"
+    return None
+
+
+def _best_of_beam(roll_in: RollIn) -> str | None:
+    if roll_in.policy != "learned":
+        return "roll_in.samples above 1 with decoding beam are the best of a beam; set roll_in.policy learned"
+    if roll_in.samples > roll_in.beam:
+        return (
+            f"a beam of {roll_in.beam} has no {roll_in.samples} best; set roll_in.samples to at most "
+            f"{roll_in.beam}, or roll_in.beam"
+        )
     return None
 
 

@@ -54,7 +54,7 @@ class RollIn:
     beam: Annotated[int, Field(ge=2)] = 5
     """Width of beam search."""
     samples: Count = 1
-    """Trajectories of each sentence."""
+    """Trajectories of each sentence: so many samples, or the best ones of the beam."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -68,7 +68,7 @@ class RollIn:
         policy = context.policy
         trunk = None
         if self.decoding.name == "beam":
-            tokens, lengths = policy.beam_search(context.memory, context.limits, self.decoding.beam)
+            tokens, lengths = self._beam(context)
         else:
             trunk = self._trunk(context)
             tokens, lengths = policy.roll(
@@ -76,6 +76,13 @@ class RollIn:
             )
         by_reference = torch.zeros_like(tokens, dtype=torch.bool)
         return _trajectories(tokens, lengths, policy.eos, by_reference, trunk)
+
+    def _beam(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Of a sentence that stands in several rows, one after the other, as many of the best hypotheses."""
+        beam, best = self.decoding.beam, self.decoding.best
+        if best > 1:
+            context = context.select(torch.arange(0, len(context.limits), best, device=context.limits.device))
+        return context.policy.beam_search(context.memory, context.limits, beam, best)
 
     def _trunk(self, context: Context) -> Trunk | None:
         return Trunk(int(context.limits.max())) if self.keeps_trunk else None

@@ -26,6 +26,7 @@ class Decoding:
         top_k: sample among so many most probable tokens, and those that equal the last of them; None: among all.
         top_p: sample among the fewest tokens whose probability reaches this; None: among all.
         beam: width of beam search.
+        best: hypotheses of a beam that are kept.
     """
 
     name: Literal["greedy", "sample", "beam"] = "greedy"
@@ -33,6 +34,7 @@ class Decoding:
     top_k: int | None = None
     top_p: float | None = None
     beam: int = 5
+    best: int = 1
 
     def chooser(self, context: Context) -> Choose:
         """What picks each next token when sentences are written from left to right."""

@@ -84,7 +84,10 @@ def _schedule(settings: PReference) -> Schedule:
 
 def _roll_in(settings: SearchSettings, reference: Reference | None) -> RollIn:
     roll_in = settings.roll_in
-    decoding = Decoding(roll_in.decoding, roll_in.temperature, roll_in.top_k, roll_in.top_p, roll_in.beam)
+    best = roll_in.samples if roll_in.decoding == "beam" else 1
+    decoding = Decoding(
+        roll_in.decoding, roll_in.temperature, roll_in.top_k, roll_in.top_p, roll_in.beam, best
+    )
     return RollIn(
         policy=roll_in.policy,
         decoding=decoding,

@@ -17,10 +17,10 @@ families = pytest.mark.parametrize("family", FAMILIES)
 
 
 @torch.no_grad()
-def searched(policy: Policy, batch: Batch, limits: Tensor, beam: int) -> list[list[int]]:
-    tokens, lengths = policy.beam_search(policy.encode(batch.source, batch.source_mask), limits, beam)
-    assert tokens.shape == (len(batch), lengths.max())
-    assert (lengths <= limits).all()
+def searched(policy: Policy, batch: Batch, limits: Tensor, beam: int, best: int = 1) -> list[list[int]]:
+    tokens, lengths = policy.beam_search(policy.encode(batch.source, batch.source_mask), limits, beam, best)
+    assert tokens.shape == (len(batch) * best, lengths.max())
+    assert (lengths <= limits.repeat_interleave(best)).all()
     for row, length in zip(tokens, lengths, strict=True):
         assert (row[length:] == policy.pad).all()
     return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
@@ -70,8 +70,8 @@ def test_a_beam_of_one_is_greedy(family: str) -> None:
     ]
 
 
-def best_of_all(policy: Policy, source: list[int], limit: int) -> list[int]:
-    """The sentence of the best mean log-probability a token, of all that end or are as long as the limit."""
+def best_of_all(policy: Policy, source: list[int], limit: int, best: int) -> list[list[int]]:
+    """The sentences of the best mean log-probability a token, of all that end or are as long as the limit."""
 
     def total(sentence: list[int]) -> Tensor:
         return before[tuple(sentence[:-1])] + after[tuple(sentence[:-1])][sentence[-1]]
@@ -86,16 +86,22 @@ def best_of_all(policy: Policy, source: list[int], limit: int) -> list[int]:
             after[prefix] = next_scores(policy, source, prefix).log_softmax(0)
             last = [policy.eos, *words(policy)] if length == limit else [policy.eos]
             sentences += [[*prefix, token] for token in last]
-    return max(sentences, key=lambda sentence: float(total(sentence)) / len(sentence))
+    sentences.sort(key=lambda sentence: float(total(sentence)) / len(sentence), reverse=True)
+    return sentences[:best]
 
 
-def test_a_beam_that_holds_every_prefix_finds_the_best_sentence_of_all() -> None:
+@pytest.mark.parametrize("best", [1, 4])
+def test_a_beam_that_holds_every_prefix_finds_the_best_sentences_of_all(best: int) -> None:
     policy, batch = new_policy(), random_batch(shared_policy(), 6, seed=5)
     # Padding is no part of the policy, however probable the model thinks it.
     policy.model.final_logits_bias[0, policy.pad] = 6.0
     limits = torch.tensor([3, 1, 2, 3, 2, 3])
-    expected = [best_of_all(policy, source_of(batch, row), int(limits[row])) for row in range(6)]
-    assert searched(policy, batch, limits, 150) == expected
+    expected = [
+        sentence
+        for row in range(6)
+        for sentence in best_of_all(policy, source_of(batch, row), int(limits[row]), best)
+    ]
+    assert searched(policy, batch, limits, 150, best) == expected
 
 
 def test_the_model_s_own_generation_configuration_has_no_say_and_is_left_as_it_is() -> None:

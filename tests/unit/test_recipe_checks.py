@@ -34,6 +34,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"roll_in": {"policy": "reference", "samples": 2}},
         "set roll_in.policy learned",
     ),
+    "the best of a beam, and the target": (
+        "dagger",
+        {"roll_in": {"decoding": "beam", "samples": 2}},
+        "set roll_in.policy learned",
+    ),
+    "more than a beam has": (
+        "minimum_risk",
+        {"roll_in": {"decoding": "beam", "beam": 4, "samples": 5}},
+        "at most 4",
+    ),
     # ---- imitation
     "candidates in imitation": (
         "dagger",

@@ -229,6 +229,16 @@ def test_beam_roll_in_is_beam_search_of_each_sentence_alone_within_its_limit() -
     assert sentences(trajectories) != sentences(rolled(RollIn("learned", GREEDY), batch))
 
 
+def test_the_best_of_a_beam_are_dealt_out_to_the_rows_of_a_sentence() -> None:
+    batch = random_batch(shared_policy(), 5, seed=10)
+    owner = torch.arange(5).repeat_interleave(3)
+    best = RollIn("learned", Decoding("beam", beam=4, best=3))(context_of(batch).select(owner))
+    written = sentences(best)
+    assert written[::3] == sentences(rolled(RollIn("learned", Decoding("beam", beam=4)), batch))
+    for first in range(0, 15, 3):
+        assert len({tuple(row) for row in written[first : first + 3]}) == 3
+
+
 def test_beam_roll_in_of_width_one_is_greedy() -> None:
     batch = random_batch(shared_policy(), 12, seed=11)
     one = rolled(RollIn("learned", Decoding("beam", beam=1)), batch)
