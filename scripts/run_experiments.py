@@ -23,6 +23,7 @@ from l2s_nmt.errors import UserError
 from scripts.experiments.drawing import draw
 from scripts.experiments.plan import Study
 from scripts.experiments.results import keep_results
+from scripts.experiments.scorings import score_all
 from scripts.experiments.trainings import train_all
 
 
@@ -38,7 +39,9 @@ def main() -> None:
     parser.add_argument("plan", type=Path, metavar="PLAN", help="CORPUS/experiments/NAME.yaml")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default runs")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="of the corpus")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side; default 1")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="trainings and scorings side by side; default 1"
+    )
     parser.add_argument(
         "--threads",
         type=int,
@@ -53,6 +56,7 @@ def main() -> None:
         study = Study.read(options.plan, options.runs, options.data or corpus_here(options.plan))
         if not options.redraw:
             train_all(study, options.jobs, threads)
+            score_all(study, options.jobs, threads)
             keep_results(study)
         draw(study)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Score what was trained, compare it, and keep of it what belongs into the repository: figures, no sentences.
+"""Compare what was trained and scored, and keep of it what belongs into the repository: figures, no sentences.
 
 ``results/PLAN/`` beside the plan's recipes holds a comparison for each split and beam as ``SPLIT.beamN.json`` (in the
 format of ``l2s-nmt compare``, without examples), the ``environment.json`` of the first run, and for each run its
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from l2s_nmt.evaluation.runs import evaluate_run
 from l2s_nmt.evaluation.systems import Group, Options, compare_prepared, prepare
 from l2s_nmt.files import write_json, write_text
 from l2s_nmt.recipe_yaml import dump_yaml
@@ -25,10 +24,10 @@ _ELSEWHERE = ("command", "seed")
 
 
 def keep_results(study: Study) -> None:
-    """Evaluate, compare and write; what has been scored is not translated again.
+    """Compare and write.
 
     Raises:
-        UserError: a run is missing or damaged.
+        UserError: a run is missing, damaged, or not scored.
     """
     trainings = study.trainings()
     groups = _groups(study, trainings)
@@ -36,8 +35,6 @@ def keep_results(study: Study) -> None:
         for split in study.plan.splits:
             exposure = study.plan.exposure if beam == 1 else None
             prepared = prepare(groups, Options((split,), beam, exposure=exposure))
-            for run, part, decoding in prepared.evaluations():
-                evaluate_run(run, part, decoding)
             found = compare_prepared(prepared).to_json()
             write_json(comparison_path(study, split, beam), without_sentences(found))
             print(f"compared on {split} with beam {beam}", flush=True)

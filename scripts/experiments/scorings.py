@@ -1,0 +1,27 @@
+"""Translate and score what was trained, several runs side by side; what has been scored is not translated again."""
+
+from __future__ import annotations
+
+from scripts.experiments.jobs import command, side_by_side
+from scripts.experiments.plan import Study, Training
+
+
+def score_all(study: Study, jobs: int, threads: int) -> None:
+    """Evaluate all runs on the splits and with the beams of the plan.
+
+    Args:
+        study: what was trained.
+        jobs: runs side by side.
+        threads: of each.
+
+    Raises:
+        UserError: a run is missing or damaged; the others have been scored.
+    """
+    splits = [part for split in study.plan.splits for part in ("--split", split)]
+
+    def score(work: tuple[Training, int]) -> str | None:
+        training, beam = work
+        return command(["evaluate", str(training.run), *splits, "--beam", str(beam)], threads)
+
+    works = [(training, beam) for training in study.trainings() for beam in study.plan.beams]
+    side_by_side(works, jobs, score, lambda work: f"{work[0].run}, beam {work[1]}", "scored")
