@@ -179,8 +179,11 @@ def _whole_translation(search: Search) -> str | None:
         return f"{' and '.join(given)} needs {' and '.join(missing)}"
     if not any(parts.values()):
         return "roll_out.baseline is of the loss of trajectories" if roll_out.baseline != "none" else None
-    if search.roll_in.policy != "learned" or search.roll_in.decoding != "sample":
-        return f"{loss.name} learns from sampled translations; set roll_in.policy learned and decoding sample"
+    # A policy gradient is one of what was drawn; minimum risk compares whatever it is given (Edunov et al. 2018).
+    decodings = ("sample", "beam") if loss.name == "minimum_risk" else ("sample",)
+    if search.roll_in.policy != "learned" or search.roll_in.decoding not in decodings:
+        known = " or ".join(decodings)
+        return f"{loss.name} learns from the model's own translations; set roll_in.policy learned and decoding {known}"
     if decisions.states != "all":
         return f"{loss.name} is of whole translations; set decisions.states all"
     if roll_out.baseline == "others" and search.roll_in.samples < 2:

@@ -63,12 +63,6 @@ class Training:
     place: dict[str, Any]
     """What is to be changed in it to train here: where the corpus is."""
 
-    @property
-    def seed(self) -> int:
-        """Of its random numbers."""
-        seed: int = self.settings["seed"]
-        return seed
-
     def recipe(self) -> Recipe:
         """The recipe to train here.
 

@@ -32,8 +32,7 @@ def train_all(study: Study, jobs: int, threads: int) -> None:
     start, others = study.start(), study.trainings()
     if start is not None:
         _train([start], 1, jobs * threads)
-    # Seed by seed: what an interruption leaves can be compared.
-    _train(sorted(others, key=lambda training: study.plan.seeds.index(training.seed)), jobs, threads)
+    _train(others, jobs, threads)
 
 
 def _train(trainings: Sequence[Training], jobs: int, threads: int) -> None:
