@@ -13,7 +13,11 @@ from tests.helpers import read_lines, tiny_recipe
 
 UPDATES = 6
 SEARCHES: dict[str, dict[str, Any]] = {
-    "lols_learned": {"algorithm": "lols", "roll_out": {"policy": "learned"}}
+    "lols_learned": {"algorithm": "lols", "roll_out": {"policy": "learned"}},
+    "minimum_risk_of_a_beam": {
+        "algorithm": "minimum_risk",
+        "roll_in": {"decoding": "beam", "beam": 3, "samples": 3},
+    },
 }
 """Searches that are no algorithm's own."""
 

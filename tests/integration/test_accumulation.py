@@ -21,7 +21,16 @@ def test_one_by_eight_is_eight_by_one(algorithm: str, batch_tokens: int, whole: 
 
 @pytest.mark.parametrize(
     "algorithm",
-    ["dagger", "searn", "bandit_lols", "minimum_risk", "reinforce", "hierarchical", "search_expert"],
+    [
+        "dagger",
+        "searn",
+        "bandit_lols",
+        "minimum_risk",
+        "minimum_risk_of_a_beam",
+        "reinforce",
+        "hierarchical",
+        "search_expert",
+    ],
 )
 def test_every_kind_of_search_is_the_same_in_parts(algorithm: str, whole: Any, tmp_path: Path) -> None:
     path, run = whole(algorithm, 128)

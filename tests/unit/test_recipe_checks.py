@@ -116,6 +116,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"roll_in": {"policy": "reference"}},
         "set roll_in.policy learned and decoding sample",
     ),
+    "REINFORCE from the beam": (
+        "reinforce",
+        {"roll_in": {"decoding": "beam"}},
+        "set roll_in.policy learned and decoding sample",
+    ),
+    "risk of greedy decoding": (
+        "minimum_risk",
+        {"roll_in": {"decoding": "greedy", "samples": 1}},
+        "decoding sample or beam",
+    ),
     "REINFORCE on costs": ("lols", {"loss": {"name": "policy_gradient"}}, "needs roll_out.policy trajectory"),
     "expected cost of one": ("reinforce", {"loss": {"name": "expected_cost"}}, "needs loss.name"),
     "risk of one sample": ("minimum_risk", {"roll_in": {"samples": 1}}, "set roll_in.samples 2 or more"),
@@ -189,6 +199,7 @@ def test_is_refused_with_the_reason(name: str) -> None:
 
 
 TAKEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "the risk of a beam": ("minimum_risk", {"roll_in": {"decoding": "beam", "beam": 5, "samples": 5}}),
     "learned roll-outs": ("lols", {"roll_out": {"policy": "learned"}}),
     "mixed with the oracle": ("lols", {"reference": {"name": "edit_distance"}}),
     "the oracle finishes under BLEU": (
