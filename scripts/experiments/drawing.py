@@ -12,7 +12,7 @@ from l2s_nmt.evaluation.markdown import plain
 from l2s_nmt.evaluation.texts import p_text, signed, signed_spread
 from l2s_nmt.files import write_text
 from scripts.experiments.plan import Study
-from scripts.experiments.results import comparison_path
+from scripts.experiments.results import START, comparison_path
 
 _COLOURS = ("#2457c5", "#c2410c", "#0f766e", "#a21caf", "#4d7c0f", "#596475")
 _LINE = 20
@@ -129,6 +129,7 @@ def _curves(comparison: Values, axis: Axis) -> str:
     curves = [
         (system["name"], [[CurvePoint(**point) for point in run["curve"]] for run in system["runs"]])
         for system in comparison["systems"]
+        if system["name"] != START  # whose minutes come before those of the others
     ]
     drawn = draw_curves(curves, axis)
     legend = [

@@ -2,7 +2,7 @@
 
 ``results/PLAN/`` beside the plan's recipes holds a comparison for each split and beam as ``SPLIT.beamN.json`` (in the
 format of ``l2s-nmt compare``, without examples), the ``environment.json`` of the first run, and for each run its
-``recipe.yaml`` and ``metrics.jsonl``.
+``recipe.yaml`` and ``metrics.jsonl``; ``start`` is the run that the others start from.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from l2s_nmt.recipe_yaml import dump_yaml
 from l2s_nmt.run import Run
 from scripts.experiments.plan import Study, Training
 
+START = "the start"
+"""The row of the run that all others start from."""
 _ELSEWHERE = ("command", "seed")
 """What differs between the runs, or names places of one machine."""
 
@@ -39,7 +41,10 @@ def keep_results(study: Study) -> None:
             write_json(comparison_path(study, split, beam), without_sentences(found))
             print(f"compared on {split} with beam {beam}", flush=True)
     for training in trainings:
-        _keep_run(study, training)
+        _keep_run(training, study.results / training.name / training.run.name)
+    start = study.start()
+    if start is not None:
+        _keep_run(start, study.results / "start")
     made = json.loads((trainings[0].run / "environment.json").read_text(encoding="utf-8"))
     kept = {key: value for key, value in made.items() if key not in _ELSEWHERE}
     write_json(study.results / "environment.json", kept)
@@ -60,14 +65,16 @@ def without_sentences(comparison: dict[str, Any]) -> dict[str, Any]:
 
 
 def _groups(study: Study, trainings: Sequence[Training]) -> list[Group]:
-    return [
+    groups = [
         Group(system.label or name, tuple(each.run for each in trainings if each.name == name))
         for name, system in study.plan.systems.items()
     ]
+    start = study.start()
+    # The first one is what the others are compared with.
+    return groups if start is None else [groups[0], Group(START, (start.run,)), *groups[1:]]
 
 
-def _keep_run(study: Study, training: Training) -> None:
-    folder = study.results / training.name / training.run.name
+def _keep_run(training: Training, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.yaml", dump_yaml(training.settings))
     shutil.copyfile(Run(training.run).metrics, folder / "metrics.jsonl")

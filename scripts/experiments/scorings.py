@@ -23,5 +23,7 @@ def score_all(study: Study, jobs: int, threads: int) -> None:
         training, beam = work
         return command(["evaluate", str(training.run), *splits, "--beam", str(beam)], threads)
 
-    works = [(training, beam) for training in study.trainings() for beam in study.plan.beams]
+    start = study.start()
+    trainings = [*([] if start is None else [start]), *study.trainings()]
+    works = [(training, beam) for training in trainings for beam in study.plan.beams]
     side_by_side(works, jobs, score, lambda work: f"{work[0].run}, beam {work[1]}", "scored")

@@ -81,6 +81,8 @@ def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: P
         "curves.svg",
         "test.beam1.json",
         "test.beam5.json",
+        "start/recipe.yaml",
+        "start/metrics.jsonl",
         *(
             f"{name}/seed{seed}/{file}"
             for name in ("continued", "search")
@@ -90,9 +92,10 @@ def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: P
     }
     table = (results / "table.md").read_text()
     found = json.loads((results / "test.beam1.json").read_text())
-    assert [system["name"] for system in found["systems"]] == ["teacher forcing", "search"]
-    for system in found["systems"]:
-        assert len(system["runs"]) == 2
+    assert [system["name"] for system in found["systems"]] == ["teacher forcing", "the start", "search"]
+    assert [len(system["runs"]) for system in found["systems"]] == [2, 1, 2]
+    assert "the start" not in (results / "curves.svg").read_text()
+    for system in (found["systems"][0], found["systems"][2]):
         assert f"{system['bleu']:.2f} ± {system['bleu_deviation']:.2f}" in table
         assert system["exposure"] is not None
     assert found["signatures"]["bleu"] in table
