@@ -61,7 +61,7 @@ class Training:
     settings: dict[str, Any]
     """The whole recipe, as it is published."""
     place: dict[str, Any]
-    """What is to be changed in it to train here: where the corpus is."""
+    """What is to be changed in it to train here: where the corpus is, and the start."""
 
     def recipe(self) -> Recipe:
         """The recipe to train here.
@@ -141,7 +141,9 @@ class Study:
         place = self._place(settings)
         start = self.start()
         if start is not None:
-            settings["model"] = {**settings["model"], "from_run": str(start.run)}
+            usual = f"runs/{self.corpus.name}/{start.name}"
+            settings["model"] = {**settings["model"], "from_run": usual}
+            place = merge(place, {"model": {"from_run": str(start.run)}})
         run = self.runs / self.corpus.name / self.path.stem / name / f"seed{seed}"
         training = Training(name, run, settings, place)
         try:  # what is unsound is found before hours are spent on the others

@@ -104,7 +104,8 @@ def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: P
     text = "".join((results / name).read_text() for name in kept)
     sentence = (corpus / "test.xb").read_text().splitlines()[0]
     assert sentence not in text
-    assert str(runs) not in (results / "environment.json").read_text()
+    assert str(runs) not in text
+    assert "from_run: runs/little/start" in (results / "search" / "seed2" / "recipe.yaml").read_text()
     assert read_lines(results / "search" / "seed2" / "metrics.jsonl")[-1]["kind"] == "end"
 
     for name in ("table.md", "curves.svg"):
