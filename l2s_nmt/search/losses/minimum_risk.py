@@ -12,8 +12,9 @@ from l2s_nmt.search.types import CostVectors, Decisions
 def minimum_risk(
     logits: Tensor, decisions: Decisions, costs: CostVectors, *, alpha: float, support: Support
 ) -> Tensor:
-    """Return the risk ``sum_y Q(y) c(y)`` over the sampled translations y of each source sentence.
+    """Return the risk ``sum_y Q(y) c(y)`` over several translations y of each source sentence.
 
+    They are samples, or the best of a beam (Edunov et al. 2018).
     ``Q = softmax(alpha log P)`` among the translations of one sentence, the trajectories of one
     ``decisions.group``; ``log P`` is the sum of the trajectory's log-probabilities over its states, of which none
     may be missing. Each state lists the one action that was taken, and its cost is that of the whole
