@@ -134,13 +134,11 @@ def evaluate_run(
     """
     tag = tag_of(run.read_recipe(), decoding, weights)
     path = run.scores(split, tag)
-    made_by = {**decoding.to_json(), "weights": weights_digest(run, weights)}
+    made_by = _made_by(run, decoding, weights)
 
     def look() -> tuple[TestSet, Scores | None]:
         test_set = read_test_set(run.read_recipe(), split)
-        there = read_translations(run.translations(split, tag))
-        same = _decoding_in(path) == made_by and len(there) == len(test_set.sources)
-        return test_set, read_scores(path) if same else None
+        return test_set, scores_of(run, test_set, decoding, weights)
 
     def finish() -> Scores:
         scores = score(translations, test_set.references)
@@ -168,6 +166,21 @@ def evaluate_run(
         translator = load_translator(run, decoding, weights, processes)
     translations = translator(test_set.sources, origin=test_set.origin, done=count)
     return processes.from_main(finish), False
+
+
+def scores_of(
+    run: Run, test_set: TestSet, decoding: Decoding, weights: WeightsName = "best"
+) -> Scores | None:
+    """The scores that weights of a run have on a test set; None: they have not been scored so.
+
+    Raises:
+        UserError: the run has no weights.
+    """
+    tag = tag_of(run.read_recipe(), decoding, weights)
+    path = run.scores(test_set.split, tag)
+    there = read_translations(run.translations(test_set.split, tag))
+    same = _decoding_in(path) == _made_by(run, decoding, weights) and len(there) == len(test_set.sources)
+    return read_scores(path) if same else None
 
 
 def read_translations(path: Path) -> list[str]:
@@ -242,6 +255,11 @@ def weights_digest(run: Run, weights: WeightsName = "best") -> str:
             return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
     except OSError as error:
         raise UserError(f"{path}: the weights cannot be read: {error.strerror}") from error
+
+
+def _made_by(run: Run, decoding: Decoding, weights: WeightsName) -> dict[str, object]:
+    """What translations are told by from others of the same run."""
+    return {**decoding.to_json(), "weights": weights_digest(run, weights)}
 
 
 def _decoding_in(path: Path) -> object:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
-from l2s_nmt.files import write_text
+from l2s_nmt.errors import UserError
+from l2s_nmt.files import whole_folder, write_text
 from l2s_nmt.recipe_file import dump_recipe
 from l2s_nmt.run import Run, read_metrics
 from scripts.experiments.jobs import command, side_by_side
@@ -13,9 +17,7 @@ from scripts.experiments.plan import Study, Training
 
 def is_trained(training: Training) -> bool:
     """Whether a run is there, and finished."""
-    if not training.run.exists():
-        return False
-    return any(line["kind"] == "end" for line in read_metrics(Run(training.run))[-1:])
+    return _is_finished(training.run)
 
 
 def train_all(study: Study, jobs: int, threads: int) -> None:
@@ -43,4 +45,27 @@ def _train(trainings: Sequence[Training], jobs: int, threads: int) -> None:
 def _one(training: Training, threads: int) -> str | None:
     recipe = training.run.with_name(f"{training.run.name}.yaml")
     write_text(recipe, dump_recipe(training.recipe()))
+    twin = _twin(training)
+    if twin is not None:
+        with whole_folder(training.run) as folder:
+            shutil.copytree(twin, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
+        return None
     return command(["train", str(recipe), "--output", str(training.run)], threads)
+
+
+def _twin(training: Training) -> Path | None:
+    """A finished run of the same recipe in another plan: what stands in several tables is trained once."""
+    if training.run.exists():  # it was begun, and goes on
+        return None
+    plan = training.run.parents[1]
+    recipe = training.recipe()
+    for other in sorted(plan.parent.glob("*/*/seed*/recipe.yaml")):
+        run = Run(other.parent)
+        with contextlib.suppress(UserError):  # a damaged run is nobody's twin
+            if plan not in other.parents and _is_finished(run.path) and run.read_recipe() == recipe:
+                return run.path
+    return None
+
+
+def _is_finished(run: Path) -> bool:
+    return run.exists() and any(line["kind"] == "end" for line in read_metrics(Run(run))[-1:])

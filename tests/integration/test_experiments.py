@@ -13,9 +13,11 @@ import pytest
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.recipe_yaml import dump_yaml
+from scripts.experiments import scorings, trainings
 from scripts.experiments.drawing import draw
 from scripts.experiments.plan import Study
 from scripts.experiments.results import keep_results
+from scripts.experiments.scorings import score_all
 from scripts.experiments.trainings import is_trained, train_all
 from scripts.which_settings import sections
 from tests.helpers import ROOT, files_below, read_lines, tiny_recipe, write_recipe
@@ -126,6 +128,41 @@ def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: P
     assert "(little/results/first/table.md)" in page
 
 
+def test_what_stands_in_two_plans_is_trained_and_scored_once(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    plan.write_text(plan.read_text().replace("- 2\n", ""))
+    first = Study.read(plan, runs, None)
+    train_all(first, 2, 1)
+    score_all(first, 2, 1)
+    said: list[list[str]] = []
+    monkeypatch.setattr(trainings, "command", lambda arguments, threads: said.append(list(arguments)))
+    monkeypatch.setattr(scorings, "command", lambda arguments, threads: said.append(list(arguments)))
+
+    other = plan.with_name("second.yaml")
+    other.write_text(plan.read_text())
+    second = Study.read(other, runs, None)
+    train_all(second, 2, 1)
+    score_all(second, 2, 1)
+    assert not said
+    for one, twin in zip(first.trainings(), second.trainings(), strict=True):
+        assert twin.run != one.run
+        weights = [run / "best" / "model.safetensors" for run in (one.run, twin.run)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+        assert is_trained(twin)
+
+    # Another setting makes another run, and other weights are scored again.
+    other.write_text(plan.read_text().replace("max_updates: 4", "max_updates: 5"))
+    shutil.rmtree(runs / "little" / "second")
+    train_all(Study.read(other, runs, None), 2, 1)
+    assert [arguments[0] for arguments in said] == ["train", "train"]
+    said.clear()
+    shutil.copytree(runs / "little" / "start" / "best", first.trainings()[0].run / "best", dirs_exist_ok=True)
+    score_all(first, 2, 1)
+    assert [arguments[:2] for arguments in said] == [["evaluate", str(first.trainings()[0].run)]] * 2
+
+
 def recipes_page(recipes: Path) -> str:
     """The page of all plans, as the script writes it."""
     script = ROOT / "scripts" / "which_settings.py"
@@ -191,6 +228,6 @@ def test_a_plan_that_is_unsound_is_refused(plan: Path, tmp_path: Path, change: s
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: f"{path.parent.parent.name}-{path.stem}")
 def test_the_shipped_plans_are_sound(path: Path, tmp_path: Path) -> None:
     study = Study.read(path, tmp_path, None)
-    trainings = study.trainings()
-    assert len(trainings) == len(study.plan.systems) * len(study.plan.seeds)
-    assert len({training.run for training in trainings}) == len(trainings)
+    planned = study.trainings()
+    assert len(planned) == len(study.plan.systems) * len(study.plan.seeds)
+    assert len({training.run for training in planned}) == len(planned)
