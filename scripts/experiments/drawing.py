@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -12,6 +13,7 @@ from l2s_nmt.evaluation.markdown import plain
 from l2s_nmt.evaluation.texts import p_text, signed, signed_spread
 from l2s_nmt.files import write_text
 from scripts.experiments.plan import Study
+from scripts.experiments.reasons import exposure, health
 from scripts.experiments.results import START, comparison_path
 
 _COLOURS = ("#2457c5", "#c2410c", "#0f766e", "#a21caf", "#4d7c0f", "#596475")
@@ -32,6 +34,7 @@ def draw(study: Study) -> None:
     found = read_figures(study)
     parts = [f"# {plain(study.plan.title)}", overview(found)]
     parts += [_details(split, beam, comparison) for (split, beam), comparison in found.items()]
+    parts += _reasons(study, found)
     write_text(study.results / "table.md", "\n\n".join(parts) + "\n")
     write_text(study.results / "curves.svg", _curves(next(iter(found.values())), "minutes"))
 
@@ -98,6 +101,26 @@ def _details(split: str, beam: int, comparison: Values) -> str:
     return f"{heading}\n\n{_table(header, rows)}\n\n{signatures}."
 
 
+def _reasons(study: Study, found: Found) -> list[str]:
+    """What the searches saw, and exposure bias, where there are figures."""
+    parts = []
+    seen = health(study)
+    if seen:
+        parts.append(
+            "## What the searches saw\n\nMeans over training (the README says what each is).\n\n"
+            + _table(seen[0], seen[1:])
+        )
+    for (split, beam), comparison in found.items():
+        rows = exposure(comparison)
+        if rows:
+            parts.append(
+                f"## Exposure bias, {split}, {_decoding(beam)}\n\nHow often the next token is right after the "
+                "model's own prefix and after the reference's, by position in the sentence.\n\n"
+                + _table(rows[0], rows[1:])
+            )
+    return parts
+
+
 def _row(system: Values) -> list[str]:
     interval = system["bleu_difference_interval"]
     roll_outs = [run["expense"]["roll_outs"] or 0 for run in system["runs"]]
@@ -119,7 +142,7 @@ def _row(system: Values) -> list[str]:
     ]
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 

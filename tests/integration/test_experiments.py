@@ -100,6 +100,12 @@ def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: P
     for system in (found["systems"][0], found["systems"][2]):
         assert f"{system['bleu']:.2f} ± {system['bleu_deviation']:.2f}" in table
         assert system["exposure"] is not None
+    reasons = table.partition("## What the searches saw")[2]
+    assert "\n| search | " in reasons.partition("## Exposure bias")[0]
+    assert "\n| teacher forcing | " not in reasons.partition("## Exposure bias")[0]
+    first_range = [row for row in found["systems"][2]["exposure"] if row["last"] and row["last"] <= 5]
+    right = sum(row["own_right"] for row in first_range) / sum(row["own"] for row in first_range)
+    assert f"\n| search | {right:.1%} | " in reasons.partition("## Exposure bias, test, greedy")[2]
     assert found["signatures"]["bleu"] in table
     assert ended.stdout.strip().endswith(table.strip())
     # Figures only: none of the corpus, and nothing of this machine.
