@@ -98,7 +98,8 @@ def utilities(translations: Sequence[str], references: Sequence[str]) -> Floats:
             precision = (_matches(words, wanted, order) + added) / np.maximum(total, 1.0)
             logarithm += np.log(precision) / ORDERS
         brevity = np.minimum(0.0, 1 - widths.T / lengths)
-    return np.exp(logarithm + brevity)
+    bleu: Floats = np.exp(logarithm + brevity)
+    return bleu
 
 
 def _matches(words: Sequence[list[str]], wanted: Sequence[list[str]], order: int) -> Floats:
