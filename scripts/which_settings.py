@@ -16,6 +16,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.markdown import plain
 from l2s_nmt.files import write_text
 from scripts.experiments.drawing import Found, overview, read_figures
 from scripts.experiments.plan import Study
@@ -71,7 +72,7 @@ def _section(study: Study, figures: Found) -> str:
     table = f"{study.corpus.name}/results/{study.path.stem}/table.md"
     seeds = f"{len(study.plan.seeds)} seeds" if len(study.plan.seeds) > 1 else "one seed"
     return (
-        f"## {study.plan.question}\n\n{overview(figures)}\n\n{_best(figures)} "
+        f"## {study.plan.question}\n\n{plain(study.plan.title)}.\n\n{overview(figures)}\n\n{_best(figures)} "
         f"([plan]({plan}), {seeds}; [all figures]({table}))\n"
     )
 
