@@ -36,7 +36,7 @@ CONVERTED = {
 def trained(corpus: Path, folder: Path, **sections: dict[str, Any]) -> Path:
     """A run with more than one thing to say."""
     settings: dict[str, dict[str, Any]] = {
-        "training": {"max_updates": 150},
+        "training": {"max_updates": 400},
         "evaluation": {"beam": 4, "max_length": 12, "length_penalty": 0.6},
     }
     recipe = tiny_recipe(corpus, **(settings | sections))
