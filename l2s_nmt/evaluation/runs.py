@@ -138,7 +138,7 @@ def evaluate_run(
 
     def look() -> tuple[TestSet, Scores | None]:
         test_set = read_test_set(run.read_recipe(), split)
-        return test_set, scores_of(run, test_set, decoding, weights)
+        return test_set, _scores_by(run, test_set, tag, made_by)
 
     def finish() -> Scores:
         scores = score(translations, test_set.references)
@@ -177,9 +177,13 @@ def scores_of(
         UserError: the run has no weights.
     """
     tag = tag_of(run.read_recipe(), decoding, weights)
+    return _scores_by(run, test_set, tag, _made_by(run, decoding, weights))
+
+
+def _scores_by(run: Run, test_set: TestSet, tag: str | None, made_by: dict[str, object]) -> Scores | None:
     path = run.scores(test_set.split, tag)
     there = read_translations(run.translations(test_set.split, tag))
-    same = _decoding_in(path) == _made_by(run, decoding, weights) and len(there) == len(test_set.sources)
+    same = _decoding_in(path) == made_by and len(there) == len(test_set.sources)
     return read_scores(path) if same else None
 
 
