@@ -3,8 +3,8 @@
     python scripts/minimum_bayes_risk.py RUN --split valid --samples 64
 
 Minimum Bayes risk decoding (Kumar & Byrne 2004; Eikema & Aziz 2020) draws samples and takes the one that is nearest to
-all others, here under sentence BLEU. It knows what the model knows, and no more, so it says about how far better use of that
-knowledge goes. The best of the samples is chosen with the reference: what would be there to learn.
+all others, here under sentence BLEU. It knows what the model knows, and no more, so it says about how far better use
+of that goes. The best of the samples is chosen with the reference: what would be there to learn.
 """
 
 from __future__ import annotations
