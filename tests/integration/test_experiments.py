@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ from scripts.experiments.plan import Study
 from scripts.experiments.results import keep_results
 from scripts.experiments.scorings import score_all
 from scripts.experiments.trainings import is_trained, train_all
+from scripts.run_experiments import main
 from scripts.which_settings import sections
-from tests.helpers import ROOT, files_below, read_lines, tiny_recipe, write_recipe
+from tests.helpers import ROOT, files_below, fork, read_lines, tiny_recipe, write_recipe
 
 PLANS = sorted((ROOT / "recipes").glob("*/experiments/*.yaml"))
 
@@ -52,6 +54,18 @@ def plan(corpus: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in copies of this process, which has all libraries loaded; only the time that takes is another."""
+
+    def forked(arguments: Sequence[str], threads: int) -> str | None:
+        ended = fork(*arguments).outcome()
+        return ended.err if ended.status else None
+
+    monkeypatch.setattr(trainings, "command", forked)
+    monkeypatch.setattr(scorings, "command", forked)
+
+
 def run(plan: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "scripts/run_experiments.py", str(plan), *options],
@@ -63,7 +77,14 @@ def run(plan: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("at_once")
+def test_from_nothing_to_table_and_picture(
+    plan: Path,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     runs = tmp_path / "runs"
     study = Study.read(plan, runs, None)
     first, *_, last = (training.run for training in study.trainings())
@@ -71,8 +92,10 @@ def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: P
     before = (first / "metrics.jsonl").stat().st_mtime_ns
     shutil.rmtree(last)
 
-    ended = run(plan, "--runs", str(runs), "--jobs", "2", "--threads", "1")
-    assert ended.returncode == 0, ended.stderr
+    monkeypatch.delenv("L2S_NMT_DATA", raising=False)
+    monkeypatch.setattr(sys, "argv", ["run_experiments.py", str(plan), "--runs", str(runs), "--threads", "1"])
+    main()
+    said = capsys.readouterr().out
     assert (first / "metrics.jsonl").stat().st_mtime_ns == before
     assert all(is_trained(training) for training in study.trainings())
     results = plan.parent.parent / "results" / "first"
@@ -107,7 +130,7 @@ def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: P
     right = sum(row["own_right"] for row in first_range) / sum(row["own"] for row in first_range)
     assert f"\n| search | {right:.1%} | " in reasons.partition("## Exposure bias, test, greedy")[2]
     assert found["signatures"]["bleu"] in table
-    assert ended.stdout.strip().endswith(table.strip())
+    assert said.strip().endswith(table.strip())
     # Figures only: none of the corpus, and nothing of this machine.
     text = "".join((results / name).read_text() for name in kept)
     sentence = (corpus / "test.xb").read_text().splitlines()[0]
@@ -134,14 +157,15 @@ def test_from_nothing_to_table_and_picture(plan: Path, corpus: Path, tmp_path: P
     assert "(little/results/first/table.md)" in page
 
 
+@pytest.mark.usefixtures("at_once")
 def test_what_stands_in_two_plans_is_trained_and_scored_once(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = tmp_path / "runs"
     plan.write_text(plan.read_text().replace("- 2\n", "") + "beams: [1]\n")
     first = Study.read(plan, runs, None)
-    train_all(first, 2, 1)
-    score_all(first, 2, 1)
+    train_all(first, 1, 1)
+    score_all(first, 1, 1)
     said: list[list[str]] = []
     monkeypatch.setattr(trainings, "command", lambda arguments, threads: said.append(list(arguments)))
     monkeypatch.setattr(scorings, "command", lambda arguments, threads: said.append(list(arguments)))
@@ -149,8 +173,8 @@ def test_what_stands_in_two_plans_is_trained_and_scored_once(
     other = plan.with_name("second.yaml")
     other.write_text(plan.read_text())
     second = Study.read(other, runs, None)
-    train_all(second, 2, 1)
-    score_all(second, 2, 1)
+    train_all(second, 1, 1)
+    score_all(second, 1, 1)
     assert not said
     for one, twin in zip(first.trainings(), second.trainings(), strict=True):
         assert twin.run != one.run
@@ -161,11 +185,11 @@ def test_what_stands_in_two_plans_is_trained_and_scored_once(
     # Another setting makes another run, and other weights are scored again.
     other.write_text(plan.read_text().replace("max_updates: 4", "max_updates: 5"))
     shutil.rmtree(runs / "little" / "second")
-    train_all(Study.read(other, runs, None), 2, 1)
+    train_all(Study.read(other, runs, None), 1, 1)
     assert [arguments[0] for arguments in said] == ["train", "train"]
     said.clear()
     shutil.copytree(runs / "little" / "start" / "best", first.trainings()[0].run / "best", dirs_exist_ok=True)
-    score_all(first, 2, 1)
+    score_all(first, 1, 1)
     assert [arguments[:2] for arguments in said] == [["evaluate", str(first.trainings()[0].run)]]
 
 

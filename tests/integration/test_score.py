@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import l2s_nmt
+from l2s_nmt.run import Run
+from scripts.minimum_bayes_risk import measure
 from tests.helpers import ROOT, Outcome, command, done, process, tiny_recipe, write_recipe
 
 HEADER = ["line", "log_probability", "tokens", "per_token"]
@@ -177,3 +180,19 @@ def test_the_commands_of_the_readme(run: Path, written: Path, corpus: Path) -> N
         arguments = shlex.split(line.partition(" > ")[0])[1:]
         _, rows = table(command(*(places.get(argument, argument) for argument in arguments)))
         assert len(rows) == 30
+
+
+def test_what_a_model_believes_is_what_it_writes_when_it_is_sure(run: Path) -> None:
+    """Drawn at a temperature near zero all samples are the greedy translation, and so is the best of them."""
+    for beam in ("1", "5"):
+        done(command("evaluate", run, "--split", "test", "--beam", beam))
+    found = measure(Run(run), "test", 3, 1e-6)
+    assert list(found) == ["greedy", "beam 5", "minimum Bayes risk, 3 samples", "best of 3 samples"]
+    for name, beam in (("greedy", 1), ("beam 5", 5)):
+        written = json.loads((run / "scores" / f"test.beam{beam}.json").read_text())["bleu"]
+        assert found[name] == {key: written[{"bleu": "score"}.get(key, key)] for key in found[name]}
+    assert found["minimum Bayes risk, 3 samples"] == found["greedy"]
+    assert found["best of 3 samples"] == found["greedy"]
+
+    drawn = measure(Run(run), "test", 8, 1.0)
+    assert drawn["best of 8 samples"]["bleu"] > drawn["minimum Bayes risk, 8 samples"]["bleu"]
