@@ -188,8 +188,8 @@ def test_what_a_model_believes_is_what_it_writes_when_it_is_sure(run: Path) -> N
         done(command("evaluate", run, "--split", "test", "--beam", beam))
     found = measure(Run(run), "test", 3, 1e-6)
     assert list(found) == ["greedy", "beam 5", "minimum Bayes risk, 3 samples", "best of 3 samples"]
-    for name, beam in (("greedy", 1), ("beam 5", 5)):
-        written = json.loads((run / "scores" / f"test.beam{beam}.json").read_text())["bleu"]
+    for name, tag in (("greedy", "beam1"), ("beam 5", "beam5")):
+        written = json.loads((run / "scores" / f"test.{tag}.json").read_text())["bleu"]
         assert found[name] == {key: written[{"bleu": "score"}.get(key, key)] for key in found[name]}
     assert found["minimum Bayes risk, 3 samples"] == found["greedy"]
     assert found["best of 3 samples"] == found["greedy"]
