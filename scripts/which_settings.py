@@ -26,8 +26,9 @@ RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 HEAD = """# Which settings should I use?
 
 Drawn by `python scripts/which_settings.py` from the figures of the plans below. BLEU; in brackets the difference from
-the first row and its p-value. All systems of a table start from the same run and get the same time. Differences that a
-p-value does not tell from chance are no reason to choose.
+the first row and its p-value. All systems of a table start from the same run, or all from scratch, and get the same
+time. Differences that a p-value does not tell from chance are no reason to choose: one seed of several systems has a
+best by chance, too.
 """
 
 
