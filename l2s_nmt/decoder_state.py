@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,13 +40,14 @@ class DecoderState:
 
     Args:
         memory: of the R sources.
+        room: rows that there may be in the end.
     """
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, room: int = 0) -> None:
         self._hidden = memory.hidden
         self.mask = memory.mask
         """(R, S) of the sources."""
-        self.cache = EncoderDecoderCache(*(Cache(layer_class_to_replicate=_Rows) for _ in range(2)))
+        self.cache = EncoderDecoderCache(*(Cache(layer_class_to_replicate=partial(_Rows, room)) for _ in range(2)))
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -85,6 +87,11 @@ class DecoderState:
             for layer, theirs in zip(mine.layers, its.layers, strict=True):
                 layer.append(theirs.keys[:, :, :cut], theirs.values[:, :, :cut], rows)
         self.mask = torch.cat([self.mask, other.mask[rows]])
+
+    def repeat(self, rows: Tensor) -> None:
+        """Add copies of some of the rows, (N,)."""
+        if len(rows):
+            self.append(self, rows, _caches(self)[0].get_seq_length())
 
     def keep(self, count: int, holes: Tensor, movers: Tensor) -> None:
         """Keep so many rows: the first ones, with ``movers`` (N,) from behind them in the place of ``holes`` (N,)."""
@@ -144,9 +151,9 @@ def _caches(state: DecoderState) -> tuple[Any, Any]:
 class _Rows(DynamicLayer):  # type: ignore[misc]
     """Keys and values (R, heads, L, size) of one layer: views of buffers with room for more rows and tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = 0) -> None:
         super().__init__()
-        self._room = 0
+        self._room = room
         self._block = _BLOCK
         self._buffers: list[Tensor] = []
 

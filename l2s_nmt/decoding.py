@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,14 @@ _SHARE = 0.5
 _ON_CPU = 2**28
 """Bytes that they may take elsewhere: about what the backward pass of a small model keeps, so that they add nothing to
 the memory of a step."""
+
+
+class Keeps(Protocol):
+    """Has a row for each sentence that is being written."""
+
+    def keep(self, count: int, holes: Tensor, movers: Tensor) -> None:
+        """See `DecoderState.keep`."""
+        ...
 
 
 class Sheet:
@@ -46,7 +54,7 @@ class Sheet:
         self.rows = torch.cat([self.rows, rows])
         self._alive = torch.cat([self._alive, torch.ones_like(rows, dtype=torch.bool)])
 
-    def write(self, step: int, tokens: Tensor, state: DecoderState) -> Tensor:
+    def write(self, step: int, tokens: Tensor, state: Keeps) -> Tensor:
         """Note the tokens (R,) at position ``step``; sentences that end leave the sheet and the state.
 
         Not always at once: to count them is to wait for the device. What is written of them meanwhile is not noted.

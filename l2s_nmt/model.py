@@ -18,6 +18,7 @@ from l2s_nmt.decoder_state import DecoderState, Memory, Trunk
 from l2s_nmt.decoding import Choose, Sheet, best_tokens, branches_at_once, in_parts, stop_at
 from l2s_nmt.output_layer import loss_in_parts
 from l2s_nmt.packing import groups_by_length
+from l2s_nmt.shared_prefixes import OwnRows, Rows, SharedRows
 
 _PASS = {True: 64, False: 16_384}
 """Tokens that a pass through the decoder is worth, on a CPU and elsewhere: what it costs to begin one."""
@@ -193,7 +194,12 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def roll(
-        self, memory: Memory, limits: Tensor, choose: Choose, trunk: Trunk | None = None
+        self,
+        memory: Memory,
+        limits: Tensor,
+        choose: Choose,
+        trunk: Trunk | None = None,
+        source: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Write sentences from their first token on, each until EOS or its limit.
 
@@ -202,21 +208,28 @@ class Policy(nn.Module):
             limits: (B,) most tokens of each, EOS included.
             choose: the policy that picks each next token.
             trunk: keeps what branches need to start from the sentences.
+            source: (B,) the same number for sentences of the same source, to be written once as far as they begin
+                alike; None, or with a trunk: each for itself.
 
         Returns:
             tokens (B, T), padded, and lengths (B,), EOS included.
         """
         sheet = Sheet(torch.zeros_like(limits), limits, int(limits.max()), self.pad, self.eos)
-        state = DecoderState(memory)
+        # To know which begin alike is to wait for the device, and to a GPU some rows more or less are nothing.
+        alone = source is None or trunk is not None or limits.device.type != "cpu"
+        rows: Rows = OwnRows(memory) if source is None or alone else SharedRows(memory, source)
         sheet.begin(torch.arange(len(limits), device=limits.device))
-        last = limits.new_full((len(limits),), self.start)
+        last = rows.begin(self.start)
         for step in range(sheet.width):
-            hidden = self._step(state, last)
+            hidden = self._step(rows.state, last)
             if trunk is not None:
-                trunk.note(step, sheet.rows, state, hidden)
-            last = sheet.write(step, choose(self.next_scores(hidden), step, sheet.rows), state)
+                trunk.note(step, sheet.rows, rows.state, hidden)
+            tokens = sheet.write(
+                step, choose(rows.spread(self.next_scores(hidden)), step, sheet.rows), rows
+            )
             if not len(sheet.rows):
                 break
+            last = rows.follow(tokens)
         return sheet.written()
 
     @torch.no_grad()

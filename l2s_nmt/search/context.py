@@ -49,6 +49,9 @@ class Context:
     """Running mean of the losses observed so far; what is predicted before anything is known about a sentence."""
     notes: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Sums that stages leave for the log."""
+    source: Tensor | None = None
+    """(B,) the same number for the rows of one sentence, where several trajectories are written of each; None: every
+    row is a sentence of its own."""
 
     def uniform(self, purpose: str, count: int) -> Tensor:
         """(B, count) uniform numbers in [0, 1) for a purpose of at most eight letters."""
@@ -86,6 +89,7 @@ class Context:
             self.limits[sentence],
             self.level,
             self.notes,
+            None if self.source is None else self.source[sentence],
         )
 
 

@@ -72,7 +72,7 @@ class RollIn:
         else:
             trunk = self._trunk(context)
             tokens, lengths = policy.roll(
-                context.memory, context.limits, self.decoding.chooser(context), trunk
+                context.memory, context.limits, self.decoding.chooser(context), trunk, context.source
             )
         by_reference = torch.zeros_like(tokens, dtype=torch.bool)
         return _trajectories(tokens, lengths, policy.eos, by_reference, trunk)

@@ -116,7 +116,7 @@ class Search:
         copy = torch.arange(self.samples, device=owner.device).repeat(len(batch))
         context = context.select(owner)
         apart = replace(context.batch, rows=context.batch.rows + copy * SENTENCES)
-        return replace(context, batch=apart), owner
+        return replace(context, batch=apart, source=owner), owner
 
     def roll_in_costs(self, experience: Experience, batch: Batch) -> Tensor:
         """(R,) the cost of each trajectory."""

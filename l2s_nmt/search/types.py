@@ -44,16 +44,30 @@ class Decisions:
     group: Tensor | None = None
     """(N,) the source sentence of each state's trajectory, where a sentence has several; None: every trajectory is a
     sentence of its own."""
+    visits: Tensor | None = None
+    """(N,) float: how many of the sentence's trajectories came through each state; None: one through each."""
 
     def __len__(self) -> int:
         return int(self.sentence.numel())
 
     def part(self, states: slice) -> Decisions:
         """Some of the states."""
-        group = None if self.group is None else self.group[states]
         return Decisions(
-            self.sentence[states], self.position[states], self.actions[states], self.mask[states], group
+            self.sentence[states],
+            self.position[states],
+            self.actions[states],
+            self.mask[states],
+            None if self.group is None else self.group[states],
+            None if self.visits is None else self.visits[states],
         )
+
+    def weigh(self, values: Tensor) -> Tensor:
+        """(N,) values, each as often as its state was visited."""
+        return values if self.visits is None else values * self.visits
+
+    def total_visits(self) -> float:
+        """The states, each counted as often as it was visited."""
+        return float(len(self)) if self.visits is None else float(self.visits.sum())
 
 
 @dataclass(frozen=True)

@@ -114,13 +114,17 @@ def _packed(experience: Experience) -> dict[str, Tensor]:
     }
     if costs.other is not None:
         tensors["other"] = costs.other
+    if decisions.visits is not None:
+        tensors["visits"] = decisions.visits
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _unpacked(tensors: dict[str, Tensor]) -> tuple[Rows, Experience]:
     whole = {name: t.long() if t.dtype == torch.int32 else t for name, t in tensors.items()}
     trajectories = Trajectories(whole["tokens"], whole["lengths"], whole["finished"], whole["by_reference"])
-    decisions = Decisions(whole["sentence"], whole["position"], whole["actions"], whole["mask"])
+    decisions = Decisions(
+        whole["sentence"], whole["position"], whole["actions"], whole["mask"], visits=whole.get("visits")
+    )
     costs = CostVectors(whole["costs"], whole.get("other"))
     experience = Experience(trajectories, whole["owner"], decisions, costs, 0, None, {})
     return whole["rows"].numpy(), experience

@@ -80,6 +80,7 @@ def save_fault(
                 "mask": experience.decisions.mask,
                 "costs": experience.costs.costs,
                 "other": experience.costs.other,
+                "visits": experience.decisions.visits,
             }
             tensors |= {f"{number}.{k}": v.cpu().contiguous() for k, v in found.items() if v is not None}
     save_file(tensors, path.with_suffix(".safetensors"))

@@ -315,7 +315,7 @@ class Trainer:
         seconds = time.monotonic() - self.clock
         mine = [
             float(sum(int(part.target_lengths.sum()) for part in parts)),
-            float(sum(len(e.decisions) for e in experiences if e is not None)),
+            sum(e.decisions.total_visits() for e in experiences if e is not None),
             float(sum(e.roll_outs for e in experiences if e is not None)),
             float(self.signals.number is not None),
             seconds if main else 0.0,
@@ -348,7 +348,7 @@ class Trainer:
         sums.add({"loss": loss.detach(), "cross_entropy": terms.cross_entropy, "search": terms.search})
         sums.add({"tokens": float(batch.target_tokens), "sentences": float(len(batch))})
         if experience is not None:
-            sums.add({"states_learned": float(len(experience.decisions))})
+            sums.add({"states_learned": experience.decisions.total_visits()})
             if logs:
                 sums.add(search_sums(experience, batch, self._roll_in_costs(experience, batch)))
 

@@ -20,7 +20,8 @@ IMPROVABLE = 1e-6
 
 
 def score_sums(scores: Tensor, decisions: Decisions, costs: CostVectors) -> dict[str, Tensor]:
-    """How the model's own choices at the searched states compare with the cheapest, as sums over N states.
+    """How the model's own choices at the searched states compare with the cheapest, as sums over N states, each
+    as often as it was visited.
 
     Args:
         scores: (N, V) of the model.
@@ -31,10 +32,10 @@ def score_sums(scores: Tensor, decisions: Decisions, costs: CostVectors) -> dict
     log_probs = scores.float().log_softmax(-1)
     entropy = -(log_probs.exp() * log_probs).sum(-1)
     return {
-        "chosen_cost": chosen.nan_to_num().sum(),
-        "chosen_known": (~chosen.isnan()).sum(),
-        "improvable": (chosen > IMPROVABLE).sum(),
-        "entropy": entropy.sum(),
+        "chosen_cost": decisions.weigh(chosen.nan_to_num()).sum(),
+        "chosen_known": decisions.weigh((~chosen.isnan()).float()).sum(),
+        "improvable": decisions.weigh((chosen > IMPROVABLE).float()).sum(),
+        "entropy": decisions.weigh(entropy).sum(),
     }
 
 
@@ -46,12 +47,13 @@ def search_sums(experience: Experience, batch: Batch, roll_in_costs: Tensor | No
         batch: the sentences.
         roll_in_costs: (R,) cost of each roll-in; None where it may not be looked at (bandit feedback).
     """
-    spread, tied = cost_range(experience.decisions, experience.costs)
+    decisions = experience.decisions
+    spread, tied = cost_range(decisions, experience.costs)
     trajectories = experience.trajectories
     sums = {
-        "states": torch.tensor(float(len(experience.decisions))),
-        "cost_range": spread.sum(),
-        "ties": tied.sum(),
+        "states": torch.tensor(decisions.total_visits()),
+        "cost_range": decisions.weigh(spread).sum(),
+        "ties": decisions.weigh(tied.float()).sum(),
         "searched_sentences": torch.tensor(float(len(experience.owner))),
         "roll_in_tokens": trajectories.lengths.sum(),
         "roll_in_target_tokens": batch.target_lengths[experience.owner].sum(),

@@ -30,7 +30,7 @@ class Counts:
     tokens: float
     """Target tokens, EOS included."""
     states: float
-    """States the search looked at."""
+    """States the search looked at, each as often as it was visited."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class _Searched:
         if self.watch is not None:
             self.watch(scores.detach(), decisions, costs)
         alpha, support = self.objective.alpha, self.objective.support
-        loss = self.loss(scores, decisions, costs, alpha=alpha, support=support).sum()
+        loss = decisions.weigh(self.loss(scores, decisions, costs, alpha=alpha, support=support)).sum()
         self.sum = self.sum + loss.detach()
         return self.factor * loss
 

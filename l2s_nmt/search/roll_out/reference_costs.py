@@ -8,7 +8,7 @@ the learner finds nearly as good and easier: argmin_a cost(a) - λ log π(a).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from l2s_nmt.search.decisions.states import StateChoice
 from l2s_nmt.search.reference.protocol import Reference
 from l2s_nmt.search.roll_out.outcome import Outcome
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
+from l2s_nmt.shared_prefixes import first_with_prefix
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class ReferenceCosts:
 
     def __call__(self, context: Context, trajectories: Trajectories) -> Outcome:
         """Nothing is rolled out."""
-        sentence, position = self.states(context, trajectories)
+        sentence, position, visits = _distinct(context, trajectories, *self.states(context, trajectories))
         decisions, costs = self.reference.costs(context, trajectories.tokens, sentence, position)
-        return Outcome(decisions, costs, 0)
+        return Outcome(replace(decisions, visits=visits), costs, 0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class ReferenceActions:
 
     def __call__(self, context: Context, trajectories: Trajectories) -> Outcome:
         """Ask the reference."""
-        sentence, position = self.states(context, trajectories)
+        sentence, position, visits = _distinct(context, trajectories, *self.states(context, trajectories))
         if self.coaching:
             actions = self._hopeful(context, trajectories, sentence, position)
         else:
@@ -63,7 +64,8 @@ class ReferenceActions:
             whole = self.reference.complete(context, prefixes, position, sentence)
             actions = whole.next_tokens(position)
         listed = actions[:, None]
-        decisions = Decisions(sentence, position, listed, torch.ones_like(listed, dtype=torch.bool))
+        mask = torch.ones_like(listed, dtype=torch.bool)
+        decisions = Decisions(sentence, position, listed, mask, visits=visits)
         costs = torch.zeros(listed.shape, device=listed.device)
         return Outcome(decisions, CostVectors(costs, torch.ones_like(costs[:, 0])), 0)
 
@@ -81,3 +83,19 @@ class ReferenceActions:
         action = decisions.actions[state, slot]
         value[state, action] = self.coaching * log_probs[state, action] - costs.costs[state, slot]
         return value.argmax(-1)
+
+
+def _distinct(
+    context: Context, trajectories: Trajectories, sentence: Tensor, position: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Of N states those M that differ, where several trajectories of one source may share a prefix.
+
+    Returns:
+        (M,) trajectories and (M,) positions, ordered by both, and (M,) how often each state was chosen; None: once.
+    """
+    if context.source is None:
+        return sentence, position, None
+    width = trajectories.tokens.shape[1]
+    row = first_with_prefix(trajectories.tokens, context.source)[sentence, position]
+    states, visits = torch.unique(row * width + position, return_counts=True)
+    return states // width, states % width, visits.float()

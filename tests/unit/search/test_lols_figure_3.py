@@ -101,7 +101,7 @@ class Table:
 
     @torch.no_grad()
     def roll(
-        self, memory: Memory, limits: Tensor, choose: Choose, trunk: None = None
+        self, memory: Memory, limits: Tensor, choose: Choose, trunk: None = None, source: None = None
     ) -> tuple[Tensor, Tensor]:
         rows = [self._go_on([], int(limit), choose, n) for n, limit in enumerate(limits)]
         return _padded(rows)
