@@ -47,7 +47,9 @@ class DecoderState:
         self._hidden = memory.hidden
         self.mask = memory.mask
         """(R, S) of the sources."""
-        self.cache = EncoderDecoderCache(*(Cache(layer_class_to_replicate=partial(_Rows, room)) for _ in range(2)))
+        self.cache = EncoderDecoderCache(
+            *(Cache(layer_class_to_replicate=partial(_Rows, room)) for _ in range(2))
+        )
 
     def __len__(self) -> int:
         return len(self.mask)

@@ -224,9 +224,7 @@ class Policy(nn.Module):
             hidden = self._step(rows.state, last)
             if trunk is not None:
                 trunk.note(step, sheet.rows, rows.state, hidden)
-            tokens = sheet.write(
-                step, choose(rows.spread(self.next_scores(hidden)), step, sheet.rows), rows
-            )
+            tokens = sheet.write(step, choose(rows.spread(self.next_scores(hidden)), step, sheet.rows), rows)
             if not len(sheet.rows):
                 break
             last = rows.follow(tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
@@ -74,6 +75,8 @@ SEARCHES: dict[str, Search] = {
     "biased candidates": search_with(GREEDY, replace(LOLS, candidates=CandidateChoice("biased", 3, SUFFIX))),
     "low margin": search_with(GREEDY, replace(LOLS, states=StateChoice("low_margin", 2))),
     "several trajectories": search_with(SAMPLED, PLAIN, samples=3),
+    "shared prefixes": search_with(SAMPLED, ReferenceCosts(StateChoice("all"), ORACLE), samples=5),
+    "shared actions": search_with(SAMPLED, ReferenceActions(THREE, ORACLE, 0.2), samples=5),
     "bandit": search_with(GREEDY, BANDIT),
     "reinforce": search_with(SAMPLED, TrajectoryLoss(BLEU, 1, "greedy")),
     "minimum risk": search_with(SAMPLED, TrajectoryLoss(BLEU, 3, "others"), samples=3),
@@ -104,6 +107,7 @@ def found(
             [decisions.actions[n, decisions.mask[n]].tolist() for n in states],
             [costs.costs[n, decisions.mask[n]].tolist() for n in states],
             None if costs.other is None else costs.other[states].tolist(),
+            None if decisions.visits is None else decisions.visits[states].tolist(),
             None if experience.observed is None else experience.observed[states].tolist(),
         ]
     return findings, experience
@@ -160,6 +164,49 @@ def test_several_trajectories_of_a_sentence_are_its_own_and_differ() -> None:
     assert torch.equal(experience.costs.costs[first], alone.costs.costs)
     found_costs = search.roll_in_costs(experience, batch).view(6, 3)
     assert torch.equal(found_costs[:, 0], replace(search, samples=1).roll_in_costs(alone, batch))
+
+
+@pytest.mark.parametrize("name", ["shared prefixes", "shared actions"])
+def test_a_state_counts_as_often_as_it_was_visited_and_costs_what_it_would(name: str) -> None:
+    batch = random_batch(shared_policy(), 6, first_row=30)
+    search = SEARCHES[name]
+    _, experience = found(search, batch)
+    shared: dict[object, tuple[float, object]] = {}
+    for state, what in states_of(experience):
+        assert state not in shared
+        shared[state] = what
+
+    def apart(context: Context, trajectories: Trajectories) -> Outcome:
+        return search.roll_out(replace(context, source=None), trajectories)
+
+    _, each = found(replace(search, roll_out=apart), batch)
+    assert torch.equal(each.trajectories.tokens, experience.trajectories.tokens)
+    separate = states_of(each)
+    visits = Counter(state for state, _ in separate)
+    assert len(shared) < len(separate)
+    assert {state: count for state, (count, _) in shared.items()} == visits
+    assert all(shared[state][1] == what for state, (_, what) in separate)
+    assert experience.decisions.total_visits() == each.decisions.total_visits() == len(separate)
+
+
+def states_of(experience: Experience) -> list[tuple[object, tuple[float, object]]]:
+    """Sentence and prefix of each state; how often it was visited, and what was found there."""
+    decisions, costs = experience.decisions, experience.costs
+    ones = torch.ones(len(decisions))
+    places = zip(decisions.sentence.tolist(), decisions.position.tolist(), strict=True)
+    return [
+        (
+            (int(experience.owner[row]), tuple(experience.trajectories.tokens[row, :position].tolist())),
+            (
+                float((ones if decisions.visits is None else decisions.visits)[n]),
+                (
+                    decisions.actions[n, decisions.mask[n]].tolist(),
+                    costs.costs[n, decisions.mask[n]].tolist(),
+                ),
+            ),
+        )
+        for n, (row, position) in enumerate(places)
+    ]
 
 
 def test_counts_and_times() -> None:

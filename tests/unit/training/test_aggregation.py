@@ -19,6 +19,7 @@ from tests.tiny import random_batch, shared_policy
 
 DAGGER = search_of("dagger")
 AGGREVATED = search_of("aggrevated")
+SHARED = replace(search_of("ocd"), samples=4)
 
 
 @torch.no_grad()
@@ -38,7 +39,7 @@ def equal(one: Experience, other: Experience) -> bool:
     )
 
 
-@pytest.mark.parametrize("search", [DAGGER, AGGREVATED], ids=["dagger", "aggrevated"])
+@pytest.mark.parametrize("search", [DAGGER, AGGREVATED, SHARED], ids=["dagger", "aggrevated", "shared"])
 def test_what_comes_back_is_what_was_kept(search: Search, tmp_path: Path) -> None:
     aggregate = Aggregate(tmp_path / "aggregated", replay=1, capacity=10, seed=1, rank=0, processes=1)
     kept = experience_of(search)

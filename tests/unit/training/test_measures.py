@@ -177,3 +177,21 @@ def test_adding_does_not_change_what_was_given() -> None:
     sums.add({"a": value})
     sums.add({"a": torch.tensor(2.0)})
     assert float(value) == 1
+
+
+def test_a_state_that_was_visited_twice_counts_as_two() -> None:
+    visited = replace(DECISIONS, visits=torch.tensor([2.0, 1.0, 1.0]))
+    twice = Decisions(
+        *(getattr(DECISIONS, name)[[0, 0, 1, 2]] for name in ("sentence", "position", "actions", "mask"))
+    )
+    costs = CostVectors(FULL.costs[[0, 0, 1, 2]], torch.tensor([0.75, 0.75, 0.0, 1.0]))
+    by_scores = (
+        score_sums(scores(3, 0, 2), visited, FULL),
+        score_sums(scores(3, 3, 0, 2), twice, costs),
+    )
+    torch.testing.assert_close(*by_scores, check_dtype=False)
+    by_search = (
+        search_sums(replace(EXPERIENCE, decisions=visited, costs=FULL), BATCH, None),
+        search_sums(replace(EXPERIENCE, decisions=twice, costs=costs), BATCH, None),
+    )
+    torch.testing.assert_close(*by_search, check_dtype=False)

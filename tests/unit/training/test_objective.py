@@ -99,6 +99,27 @@ def test_label_smoothing_mixes_in_the_uniform_distribution() -> None:
     torch.testing.assert_close(value(smoothed, policy, batch, None), expected / batch.target_tokens)
 
 
+def test_states_of_several_trajectories_count_as_if_each_were_looked_at() -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 5, seed=6)
+    search = replace(AGGREVATED, samples=6)
+    apart = replace(
+        search, roll_out=lambda context, found: search.roll_out(replace(context, source=None), found)
+    )
+    results = []
+    for each in (search, apart):
+        experience = searched(each, policy, batch)
+        counts = Counts(float(batch.target_tokens), experience.decisions.total_visits())
+        loss, terms = BOTH(policy, batch, experience, counts)
+        backward(loss)
+        results.append(
+            (len(experience.decisions), counts.states, loss.detach(), terms.search, gradients(policy))
+        )
+    (fewer, states, *shared), (all_states, same_states, *separate) = results
+    assert fewer < all_states == states == same_states
+    torch.testing.assert_close(shared, separate)
+
+
 @pytest.mark.parametrize("name", [name for name, row in LOSSES.items() if not row.whole_translations])
 @pytest.mark.parametrize("search", [LOLS, AGGREVATED], ids=["lols", "aggrevated"])
 @pytest.mark.parametrize("cross_entropy", [0.0, 0.5])
