@@ -208,3 +208,17 @@ def test_scaling_quickly_from_end_to_end(tmp_path: Path) -> None:
     assert all(0 < figures["efficiency"]["median"] < 1.5 for figures in steps.values())
     assert steps["teacher_forcing"]["balance"] is None
     assert 0.5 < steps["lols"]["balance"]["median"] <= 1
+
+
+@pytest.mark.slow
+def test_sharing_quickly_from_end_to_end(tmp_path: Path) -> None:
+    written = tmp_path / "written.json"
+    command = [sys.executable, "scripts/benchmark_sharing.py", "--quick", "--json", str(written)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(written.read_text())
+    assert found["apart_to_shared"]["median"] > 0
+    assert found["limit"] >= 1
+    assert "apart / shared" in done.stdout
