@@ -68,7 +68,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     bench = Workbench.open(warm_up(settings, plan.warm_up, folder / "start"), folder / "bench")
     recipe = bench.recipe({"algorithm": "aggrevated", "roll_in": {"samples": options.samples}})
     shared, apart = bench.trainer(recipe), bench.trainer(recipe)
-    assert shared.search is not None and apart.search is not None
+    assert shared.search is not None
+    assert apart.search is not None
     counting = Counting(shared.search.roll_out)
     shared.search = replace(shared.search, roll_out=counting)
     apart.search = Apart(**vars(apart.search))
