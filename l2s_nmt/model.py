@@ -18,7 +18,7 @@ from l2s_nmt.decoder_state import DecoderState, Memory, Trunk
 from l2s_nmt.decoding import Choose, Sheet, best_tokens, branches_at_once, in_parts, stop_at
 from l2s_nmt.output_layer import loss_in_parts
 from l2s_nmt.packing import groups_by_length
-from l2s_nmt.shared_prefixes import OwnRows, Rows, SharedRows
+from l2s_nmt.shared_prefixes import OwnPrefixes, Prefixes, SharedPrefixes
 
 _PASS = {True: 64, False: 16_384}
 """Tokens that a pass through the decoder is worth, on a CPU and elsewhere: what it costs to begin one."""
@@ -217,17 +217,20 @@ class Policy(nn.Module):
         sheet = Sheet(torch.zeros_like(limits), limits, int(limits.max()), self.pad, self.eos)
         # To know which begin alike is to wait for the device, and to a GPU some rows more or less are nothing.
         alone = source is None or trunk is not None or limits.device.type != "cpu"
-        rows: Rows = OwnRows(memory) if source is None or alone else SharedRows(memory, source)
+        prefixes: Prefixes = (
+            OwnPrefixes(memory) if source is None or alone else SharedPrefixes(memory, source)
+        )
         sheet.begin(torch.arange(len(limits), device=limits.device))
-        last = rows.begin(self.start)
+        last = prefixes.begin(self.start)
         for step in range(sheet.width):
-            hidden = self._step(rows.state, last)
+            hidden = self._step(prefixes.state, last)
             if trunk is not None:
-                trunk.note(step, sheet.rows, rows.state, hidden)
-            tokens = sheet.write(step, choose(rows.spread(self.next_scores(hidden)), step, sheet.rows), rows)
+                trunk.note(step, sheet.rows, prefixes.state, hidden)
+            scores = prefixes.spread(self.next_scores(hidden))
+            tokens = sheet.write(step, choose(scores, step, sheet.rows), prefixes)
             if not len(sheet.rows):
                 break
-            last = rows.follow(tokens)
+            last = prefixes.follow(tokens)
         return sheet.written()
 
     @torch.no_grad()

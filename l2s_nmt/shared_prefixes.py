@@ -14,7 +14,7 @@ from torch import Tensor
 from l2s_nmt.decoder_state import DecoderState, Memory
 
 
-class Rows(Protocol):
+class Prefixes(Protocol):
     """Which rows of a decoder state stand for the sentences that are being written."""
 
     state: DecoderState
@@ -36,7 +36,7 @@ class Rows(Protocol):
         ...
 
 
-class OwnRows:
+class OwnPrefixes:
     """A row for each sentence.
 
     Args:
@@ -47,23 +47,23 @@ class OwnRows:
         self.state = DecoderState(memory)
 
     def begin(self, start: int) -> Tensor:
-        """See `Rows`."""
+        """See `Prefixes`."""
         return self.state.mask.new_full((len(self.state),), start, dtype=torch.long)
 
     def spread(self, values: Tensor) -> Tensor:
-        """See `Rows`."""
+        """See `Prefixes`."""
         return values
 
     def keep(self, count: int, holes: Tensor, movers: Tensor) -> None:
-        """See `Rows`."""
+        """See `Prefixes`."""
         self.state.keep(count, holes, movers)
 
     def follow(self, tokens: Tensor) -> Tensor:
-        """See `Rows`."""
+        """See `Prefixes`."""
         return tokens
 
 
-class SharedRows:
+class SharedPrefixes:
     """A row for each prefix that sentences of the same source have.
 
     Args:
@@ -76,22 +76,22 @@ class SharedRows:
         self.state = DecoderState(memory.select(first), len(source))
 
     def begin(self, start: int) -> Tensor:
-        """See `Rows`."""
+        """See `Prefixes`."""
         return self._place.new_full((len(self.state),), start)
 
     def spread(self, values: Tensor) -> Tensor:
-        """See `Rows`."""
+        """See `Prefixes`."""
         return values[self._place]
 
     def keep(self, count: int, holes: Tensor, movers: Tensor) -> None:
-        """See `Rows`; the decoder's rows wait for the next tokens."""
+        """See `Prefixes`; the decoder's rows wait for the next tokens."""
         place = self._place[:count]
         self._place = place.index_copy(0, holes, self._place[movers])
 
     def follow(self, tokens: Tensor) -> Tensor:
-        """See `Rows`; of the prefixes that come out of one, the first takes its row, and the others get new ones."""
+        """See `Prefixes`; of those that come out of one, the first takes its row, and the others get new ones."""
         before = len(self.state)
-        words = int(tokens.max()) + 1 if len(tokens) else 1
+        words = int(tokens.max()) + 1
         found, which = torch.unique(self._place * words + tokens, return_inverse=True)
         parent, token = found // words, found % words
         heir = torch.ones_like(parent, dtype=torch.bool)
@@ -128,12 +128,12 @@ def first_with_prefix(tokens: Tensor, source: Tensor) -> Tensor:
     Returns:
         (R, T) the row that has ``tokens[r, :t]`` first.
     """
-    place = torch.empty_like(tokens)
-    same = source
+    place, same = torch.empty_like(tokens), source
+    words = int(tokens.max()) + 1 if tokens.numel() else 0
     for step in range(tokens.shape[1]):
         first, which = _first_of_each(same)
         place[:, step] = first[which]
-        same = place[:, step] * (int(tokens.max()) + 1) + tokens[:, step]
+        same = place[:, step] * words + tokens[:, step]
     return place
 
 
