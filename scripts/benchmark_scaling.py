@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +23,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from l2s_nmt.errors import UserError
 from l2s_nmt.files import write_json
 from l2s_nmt.run import command_line, environment
 from scripts.bench.clock import Spread
+from scripts.bench.command import add_overrides_and_json, measure_with, new_parser
 from scripts.bench.plan import FULL, QUICK
 from scripts.bench.report import table
 from scripts.bench.scaling import STEPS, Group, Shared, groups
@@ -101,26 +99,16 @@ def _shown(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the recipe")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser = new_parser(__doc__)
+    add_overrides_and_json(parser)
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="against one; default 2")
     parser.add_argument(
         "--steps", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP", help=", ".join(STEPS)
     )
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default {FULL.rounds}")
     parser.add_argument("--updates", type=int, metavar="N", help=f"of a round; default {FULL.updates}")
-    parser.add_argument("--quick", action="store_true", help="a tiny model; the figures mean nothing")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="train.de, train.en, valid.de, valid.en")
-    parser.add_argument("--from-run", type=Path, metavar="RUN", help="its weights in place of a warm-up")
     options = parser.parse_args()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            found = measure(options, Path(folder))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    found = measure_with(measure, options)
     if options.json:
         write_json(options.json, found)
 

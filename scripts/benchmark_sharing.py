@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,6 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from l2s_nmt.errors import UserError
 from l2s_nmt.files import write_json
 from l2s_nmt.recipe_file import merge
 from l2s_nmt.run import command_line, environment
@@ -31,6 +29,7 @@ from l2s_nmt.search.roll_out.outcome import Outcome, RollOut
 from l2s_nmt.search.search import Search
 from l2s_nmt.search.types import Trajectories
 from scripts.bench.clock import Contender, Spread, Turn, price_ratio, rates, take_turns
+from scripts.bench.command import add_overrides_and_json, measure_with, new_parser
 from scripts.bench.plan import FULL, QUICK, Plan
 from scripts.bench.report import plain, table
 from scripts.bench.setting import RECIPE, TurnTrainer, Workbench, read_settings, warm_up
@@ -95,22 +94,11 @@ def _train(bench: Workbench, trainer: TurnTrainer, updates: int, number: int) ->
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the recipe of teacher forcing")
+    parser = new_parser(__doc__)
+    add_overrides_and_json(parser)
     parser.add_argument("--samples", type=int, default=8, help="of each sentence")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument(
-        "--quick", action="store_true", help="a minute of everything; the figures mean nothing"
-    )
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="train.de, train.en, valid.de, valid.en")
-    parser.add_argument("--from-run", type=Path, metavar="RUN", help="its weights in place of a warm-up")
     options = parser.parse_args()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            found = measure(options, Path(folder))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    found = measure_with(measure, options)
     rates_of: dict[str, Spread] = found["target_tokens_per_second"]
     rows = [["", "median (range)", "limit"]]
     rows.append(["apart / shared, seconds", str(found["apart_to_shared"]), f"{found['limit']:.3g}"])

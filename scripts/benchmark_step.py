@@ -13,20 +13,18 @@ the generated one where that is not set.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from l2s_nmt.errors import UserError
 from l2s_nmt.files import write_json
 from l2s_nmt.run import command_line, environment
 from scripts.bench import report
 from scripts.bench.closed_form import measure_references
+from scripts.bench.command import add_overrides_and_json, measure_with, new_parser
 from scripts.bench.growth import measure_growth
 from scripts.bench.memory import peak_memory
 from scripts.bench.plan import FULL, QUICK, Plan
@@ -67,22 +65,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the recipe")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument(
-        "--quick", action="store_true", help="a minute of everything; the figures mean nothing"
-    )
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="train.de, train.en, valid.de, valid.en")
-    parser.add_argument("--from-run", type=Path, metavar="RUN", help="its weights in place of a warm-up")
+    parser = new_parser(__doc__)
+    add_overrides_and_json(parser)
     options = parser.parse_args()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            found = measure(options, Path(folder))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    found = measure_with(measure, options)
     if options.json:
         write_json(options.json, found)
 

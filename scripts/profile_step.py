@@ -13,9 +13,7 @@ is not set; a model from scratch is warmed up by teacher forcing first.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -32,6 +30,7 @@ from l2s_nmt.search.decisions.states import StateChoice
 from l2s_nmt.search.roll_out.deviations import Deviations
 from l2s_nmt.search.roll_out.finish import RollOutPolicy
 from l2s_nmt.training.objective import Objective
+from scripts.bench.command import measure_with, new_parser
 from scripts.bench.plan import FULL, QUICK
 from scripts.bench.report import table
 from scripts.bench.sections import Section, Sections
@@ -124,21 +123,12 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("recipe", nargs="*", metavar="RECIPE KEY=VALUE", help="a recipe and overrides of it")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write one step there")
     parser.add_argument("--steps", type=int, default=5, help="updates that are timed")
-    parser.add_argument("--quick", action="store_true", help="a tiny model; the figures mean nothing")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="train.de, train.en, valid.de, valid.en")
-    parser.add_argument("--from-run", type=Path, metavar="RUN", help="its weights in place of a warm-up")
     options = parser.parse_args()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            measure(options, Path(folder))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    measure_with(measure, options)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,65 +29,29 @@ from torch import Tensor
 from l2s_nmt.build_cost import Texts
 from l2s_nmt.cpu import FastDropout
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.data.training_data import TrainingData
 from l2s_nmt.errors import Interrupted, TrainingFailed, UserError
 from l2s_nmt.files import writing
 from l2s_nmt.model import Policy, Term
-from l2s_nmt.processes import Processes
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training import checkpoints
 from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.checkpoints import Progress
-from l2s_nmt.training.energy import EnergyMeter, find_counters
 from l2s_nmt.training.faults import is_finite, save_fault, spread_to_gradient
-from l2s_nmt.training.health import Health
 from l2s_nmt.training.keeper import Keeper
 from l2s_nmt.training.limits import Limits
-from l2s_nmt.training.measures import Sums, is_mean, score_sums, search_sums, summarise
+from l2s_nmt.training.measures import Sums, score_sums, search_sums
 from l2s_nmt.training.metrics import Metrics
 from l2s_nmt.training.objective import Counts, Objective
 from l2s_nmt.training.progress import Display
+from l2s_nmt.training.recorder import Recorder
 from l2s_nmt.training.schedule import Schedule
 from l2s_nmt.training.sharding import whole
 from l2s_nmt.training.signals import Signals
 from l2s_nmt.training.stepper import Stepper
-from l2s_nmt.training.trackers import tell_trackers
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a validation found."""
-
-    bleu: float
-    length_ratio: float
-    empty: float
-    """Share of empty translations."""
-    endless: float
-    """Share of those that were cut before they ended."""
-    sample: tuple[str, str, str]
-    """Source, translation and reference of one sentence."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The updates of an epoch, and the sentences of a part of one."""
-
-    block: Callable[[int, int], Sequence[Any] | None]
-    """The row numbers of every update of an epoch's block; None behind its last."""
-    split: Callable[[Any, int], list[Any]]
-    """The rows of one update of this block in so many parts."""
-    load: Callable[[Any], Batch]
-    """The batch of the given rows of this block."""
-    blocks: Callable[[], int | None] = lambda: 1
-    """Blocks of an epoch; None where it is not known yet."""
-    close: Callable[[], None] = lambda: None
-    """Nothing more will be asked for."""
-
-
-def in_one_block(epoch: Callable[[int], Sequence[Any]]) -> Callable[[int, int], Sequence[Any] | None]:
-    """The updates of an epoch, all in its first block."""
-    return lambda number, block: epoch(number) if block == 0 else None
+from l2s_nmt.training.validate import Validation
 
 
 class Trainer:
@@ -145,27 +108,30 @@ class Trainer:
         self.objective = objective
         self.data = data
         self.limits = limits
-        self.validate = validate
-        self.save_weights = save_weights
         self.folder = folder
-        self.metrics = Metrics(folder / "metrics.jsonl")
         self.seed = seed
         self.accumulation = accumulation
         self.display = display
         self.texts = texts
         self.progress = Progress()
-        self.sums = Sums()
-        self.shown: dict[str, Any] = {}
         self.signals = Signals(display.say)
         self.stopping = False
         self.unsound = False
-        self.health = Health()
-        self.keeper = Keeper(
-            accelerator, folder, policy, stepper, averager, aggregate, self.metrics, display.say
+        metrics = Metrics(folder / "metrics.jsonl")
+        self.recorder = Recorder(
+            accelerator=accelerator,
+            folder=folder,
+            policy=policy,
+            stepper=stepper,
+            averager=averager,
+            limits=limits,
+            validate=validate,
+            save_weights=save_weights,
+            keeper=Keeper(accelerator, folder, policy, stepper, averager, aggregate, metrics, display.say),
+            metrics=metrics,
+            display=display,
         )
-        self.clock = 0.0
-        self.used = 0.0
-        self.meter = EnergyMeter([])
+        self.sums = self.recorder.sums
 
     def run(self) -> Progress:
         """Train to the limit, from the newest checkpoint if there is one.
@@ -174,11 +140,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; a checkpoint is written.
         """
         with self.signals, self.display, closing(self.data):
-            self.progress = self.keeper.take_up(self.sums)
-            self.clock = time.monotonic() - self.progress.seconds
-            self.meter = EnergyMeter(
-                find_counters(self.accelerator.device, processors=self.accelerator.is_local_main_process)
-            )
+            self.progress = self.recorder.begin()
             while not self.progress.finished:
                 self._epoch()
         return self.progress
@@ -196,7 +158,10 @@ class Trainer:
             if self.progress.batch == len(updates):
                 self.progress.block, self.progress.batch = self.progress.block + 1, 0
                 updates = self._updates()
-            self._after_update(self.limits.used(self.progress, len(updates or ()), self.data.blocks()))
+            used = self.limits.used(self.progress, len(updates or ()), self.data.blocks())
+            self.recorder.after_update(self.progress, used, stopping=self.stopping)
+            if self.stopping and not self.progress.finished:
+                raise Interrupted(self.signals.number or signal.SIGTERM)
 
     def _updates(self) -> Sequence[Any] | None:
         """Those of the block where training stands, or of the next that has some; None: the next epoch has come."""
@@ -312,7 +277,7 @@ class Trainer:
     def _count(self, parts: list[Batch], experiences: list[Experience | None]) -> Counts:
         """Global counts; on the way all processes agree on whether to stop and on the time."""
         main = self.accelerator.is_main_process
-        seconds = time.monotonic() - self.clock
+        seconds = self.recorder.seconds()
         mine = [
             float(sum(int(part.target_lengths.sum()) for part in parts)),
             sum(e.decisions.total_visits() for e in experiences if e is not None),
@@ -381,119 +346,6 @@ class Trainer:
         self.sums.add(sums.totals)
         self.sums.add({"gradient_norm": norm, "updates": 1.0})
         return None
-
-    def _after_update(self, used: float) -> None:
-        progress, limits = self.progress, self.limits
-        self.used = used
-        if progress.update % limits.log_every == 0:
-            self.meter.sample()
-            self._log()
-        over = used >= 1
-        if over or progress.update % limits.validate_every == 0:
-            self._validate()
-            over = over or (limits.patience is not None and progress.failures >= limits.patience)
-        progress.finished = over
-        if over or self.stopping or progress.update % limits.checkpoint_every == 0:
-            self._checkpoint()
-        self.display.step(used, progress.update, self.shown)
-        if self.stopping and not over:
-            raise Interrupted(self.signals.number or signal.SIGTERM)
-
-    def _log(self) -> None:
-        # Not all have the same names: a process may have had no sentences.
-        shares = Processes.of(self.accelerator).gather(self.sums.take())
-        total = {name: sum(share.get(name, 0.0) for share in shares) for name in set[str]().union(*shares)}
-        for name in total:
-            if is_mean(name):
-                total[name] /= self.accelerator.num_processes
-        measured = {"learning_rate": self.stepper.rate, **summarise(total)}
-        if self.progress.skipped:
-            measured["skipped"] = self.progress.skipped
-        self._write("train", measured)
-        self.shown.update(measured)
-
-    def _validate(self) -> None:
-        self.averager.before_validation()
-        with self.averager.applied():
-            self.policy.eval()
-            with whole(self.policy):
-                found = self.validate()
-            progress = self.progress
-            better = found.bleu > progress.best_bleu
-            if better:
-                progress.best_bleu, progress.best_update, progress.failures = found.bleu, progress.update, 0
-                self._save("best")
-            else:
-                progress.failures += 1
-        progress.seconds = self._agree(time.monotonic() - self.clock)
-        measured = {
-            "bleu": found.bleu,
-            "length_ratio": found.length_ratio,
-            "empty": found.empty,
-            "endless": found.endless,
-            "best": better,
-        }
-        self._write("validation", measured)
-        self.shown |= {"bleu": found.bleu, "best_bleu": progress.best_bleu}
-        source, translation, reference = found.sample
-        self.display.say(
-            f"update {progress.update}, {progress.seconds / 60:.1f} min: validation BLEU {found.bleu:.2f}"
-            f"{' (best)' if better else ''}, length ratio {found.length_ratio:.3f}\n"
-            f"   source      {source}\n   translation {translation}\n   reference   {reference}"
-        )
-
-    def _agree(self, value: float) -> float:
-        """The main process's value, on all processes."""
-        mine = value if self.accelerator.is_main_process else 0.0
-        tensor = torch.tensor(mine, dtype=torch.float64, device=self.accelerator.device)
-        return float(self.accelerator.reduce(tensor, reduction="sum"))
-
-    def _write(self, kind: str, measured: dict[str, Any]) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        progress = self.progress
-        line = {
-            "kind": kind,
-            "update": progress.update,
-            "epoch": progress.epoch,
-            "minutes": round(progress.seconds / 60, 4),
-            "used": round(min(self.used, 1.0), 4),
-            "sentences": progress.sentences,
-            "roll_outs": progress.roll_outs,
-            **measured,
-        }
-        with writing(self.metrics.path):
-            self.metrics.write(line)
-        for warning in self.health(kind, measured):
-            self.display.say(warning)
-        numbers = {f"{kind}/{k}": v for k, v in measured.items() if isinstance(v, int | float)}
-        if trouble := tell_trackers(self.accelerator, numbers, progress.update):
-            self.display.say(trouble)
-
-    def _checkpoint(self) -> None:
-        self._take_energy()
-        if self.progress.finished:
-            self._save("last")
-            if self.averager.kind != "none":
-                with self.averager.applied():
-                    self._save("average")
-            measured = {"best_bleu": self.progress.best_bleu, "best_update": self.progress.best_update}
-            if self.progress.joules is not None:
-                measured["joules"] = round(self.progress.joules, 1)
-            self._write("end", measured)
-        self.keeper.save(self.progress, self.sums)
-
-    def _take_energy(self) -> None:
-        """What all processes' devices used since the last checkpoint."""
-        told = Processes.of(self.accelerator).gather(self.meter.take())
-        known = [joules for joules in told if joules is not None]
-        if known:
-            self.progress.joules = (self.progress.joules or 0.0) + sum(known)
-
-    def _save(self, name: str) -> None:
-        with writing(self.folder):
-            self.save_weights(name)
-        self.accelerator.wait_for_everyone()
 
 
 def _observed(experiences: list[Experience | None]) -> tuple[float, float]:

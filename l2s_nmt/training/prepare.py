@@ -27,6 +27,7 @@ from l2s_nmt.data.store import REPORT, Report, kept
 from l2s_nmt.data.stream import Opened, Stream
 from l2s_nmt.data.ticker import Say
 from l2s_nmt.data.tokenizer import encode_sources, load_tokenizer, train_tokenizer
+from l2s_nmt.data.training_data import TrainingData, in_one_block
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.translate import check_lengths
 from l2s_nmt.files import whole_folder
@@ -34,7 +35,6 @@ from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe import Tokenizer as TokenizerSettings
 from l2s_nmt.run import Run, corpus_place, hub_data
-from l2s_nmt.training.loop import TrainingData, in_one_block
 from l2s_nmt.training.trackers import check_trackers
 
 DEFAULT_DROPOUT = 0.1

@@ -16,7 +16,20 @@ from l2s_nmt.model import Policy
 from l2s_nmt.processes import Processes
 from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.sampling import greedy
-from l2s_nmt.training.loop import Validation
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found."""
+
+    bleu: float
+    length_ratio: float
+    empty: float
+    """Share of empty translations."""
+    endless: float
+    """Share of those that were cut before they ended."""
+    sample: tuple[str, str, str]
+    """Source, translation and reference of one sentence."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch, collate
+from l2s_nmt.data.training_data import TrainingData, in_one_block
 from l2s_nmt.model import Policy
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import merge
-from l2s_nmt.training.loop import TrainingData, in_one_block
 from scripts.bench import arithmetic
 from scripts.bench.clock import Contender, Rounds, Spread, Turn, price_ratio, prices, take_turns
 from scripts.bench.plan import Growth

@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 from l2s_nmt.build_cost import texts
 from l2s_nmt.cpu import keep_freed_memory
 from l2s_nmt.data.batches import Rows
+from l2s_nmt.data.training_data import TrainingData
 from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.recipe import Recipe
@@ -24,9 +25,10 @@ from l2s_nmt.search.search import Search
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.build_search import build_search
 from l2s_nmt.training.checkpoints import seed_update
-from l2s_nmt.training.loop import Trainer, TrainingData, Validation
+from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.train import train
+from l2s_nmt.training.validate import Validation
 from scripts.bench.clock import Turn, stopwatch
 from scripts.bench.plan import Plan
 
@@ -56,7 +58,7 @@ class TurnTrainer(Trainer):
             for rows in updates:
                 self._update(rows)
                 if self.progress.update % self.limits.log_every == 0:
-                    self._log()
+                    self.recorder.log(self.progress)
         assert self.progress.update == before + len(updates)
         tokens = sum(int(self.data.load(rows).target_lengths.sum()) for rows in updates)
         return Turn(watch.seconds, tokens)

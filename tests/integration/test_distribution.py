@@ -1,4 +1,4 @@
-"""Several processes, started by accelerate's launcher, do what one does: each sentence once, the same results."""
+"""Several processes, of a launcher's or on their own, do what one does: each sentence once, the same results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.helpers import ROOT, command, done, launcher, process, read_lines, write_recipe
+from tests.processes import together
 from tests.same_training import assert_same_training, assert_same_weights, recipe
 
 SHARDED = "--config_file recipes/accelerate/fsdp.yaml"
@@ -21,11 +22,10 @@ ZERO = "--config_file recipes/accelerate/deepspeed.yaml"
 needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 
 
-def launched(processes: int, *arguments: str | Path, kind: str = "--multi_gpu", stdin: bytes = b"") -> str:
-    """What the command printed, all processes together."""
-    outcome = process(*arguments, launcher=launcher(processes, kind), stdin=stdin)
+def launched(processes: int, kind: str, *arguments: str | Path) -> None:
+    """Let accelerate's launcher start them."""
+    outcome = process(*arguments, launcher=launcher(processes, kind))
     assert outcome.status == 0, outcome.err
-    return outcome.out
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def assert_trains_as_one(
     processes: int, whole: Any, folder: Path, search: str, batch_tokens: int, **settings: Any
 ) -> None:
     path, run = whole(search, batch_tokens, **settings)
-    launched(processes, "train", path, "--output", folder / "run")
+    together(processes, "train", path, "--output", folder / "run")
     assert json.loads((folder / "run" / "environment.json").read_text())["processes"] == processes
     assert_same_training(run, folder / "run")
 
@@ -84,7 +84,7 @@ def test_every_kind_of_roll_out_is_the_same_on_several(
 def test_each_sentence_is_trained_on_once_an_epoch(whole: Any, corpus: Path, tmp_path: Path) -> None:
     """What DAgger keeps names the sentences that each process has had."""
     path, run = whole("dagger", 200, max_updates=None, max_epochs=1)
-    launched(3, "train", path, "--output", tmp_path / "run")
+    together(3, "train", path, "--output", tmp_path / "run")
     assert_same_training(run, tmp_path / "run")
     rows: dict[str, list[int]] = {}
     for kept in (tmp_path / "run" / "aggregated").glob("*.safetensors"):
@@ -100,7 +100,7 @@ def test_several_processes_evaluate_as_one_does(trained: Path, tmp_path: Path) -
     shutil.copytree(trained, shared)
     options = ("--split", "test", "--split", "valid", "--beam", "2")
     alone = done(command("evaluate", trained, *options)).out
-    assert launched(3, "evaluate", shared, *options) == alone.replace(str(trained), str(shared))
+    assert together(3, "evaluate", shared, *options) == alone.replace(str(trained), str(shared))
     for split in ("test", "valid"):
         translations = (trained / "translations" / f"{split}.beam2.txt").read_text()
         assert len(set(translations.splitlines())) > 3
@@ -117,15 +117,15 @@ def test_several_processes_translate_and_compare_as_one_does(
         b"\n" + (corpus / "test.xa").read_bytes()[:-1]
     )  # a line without words, and none that ends the text
     alone = done(command("translate", trained, stdin=sources)).out
-    assert launched(2, "translate", trained, stdin=sources) == alone
-    assert launched(2, "translate", trained, stdin=b"") == ""
+    assert together(2, "translate", trained, stdin=sources) == alone
+    assert together(2, "translate", trained, stdin=b"") == ""
     source = tmp_path / "source"
     source.write_bytes(sources)
-    assert launched(3, "translate", trained, "--input", source, "--output", tmp_path / "target") == ""
+    assert together(3, "translate", trained, "--input", source, "--output", tmp_path / "target") == ""
     assert (tmp_path / "target").read_text() == alone
     other = tmp_path / "other"
     shutil.copytree(trained, other)
-    out = launched(2, "compare", trained, other, "--output", tmp_path / "comparison")
+    out = together(2, "compare", trained, other, "--output", tmp_path / "comparison")
     assert out.count("report:") == 1
     assert (tmp_path / "comparison" / "comparison.html").is_file()
 
@@ -193,7 +193,7 @@ def test_zero_trains_as_if_nothing_were_dealt_out(stage: str, whole: Any, tmp_pa
 def test_dealt_out_in_parts_of_unequal_work(search: str, kind: str, whole: Any, tmp_path: Path) -> None:
     """Three processes, accumulation, and updates with fewer sentences than parts."""
     path, run = whole(search, 40)
-    launched(3, "train", path, "training.accumulation=2", "--output", tmp_path / "run", kind=kind)
+    launched(3, kind, "train", path, "training.accumulation=2", "--output", tmp_path / "run")
     assert_same_training(run, tmp_path / "run")
 
 
@@ -202,14 +202,14 @@ def test_dealt_out_in_parts_of_unequal_work(search: str, kind: str, whole: Any, 
 def test_what_is_dealt_out_is_taken_up_again(kind: str, whole: Any, tmp_path: Path) -> None:
     path, run = whole("aggrevated", 256, **AVERAGED)
     straight = tmp_path / "straight"
-    launched(2, "train", path, "--output", straight, kind=kind)
+    launched(2, kind, "train", path, "--output", straight)
     for name, one in (("sharded", run), ("whole", straight)):  # a checkpoint serves whoever goes on from it
         again = tmp_path / name
         shutil.copytree(one, again)
         shutil.rmtree(again / "checkpoints" / "update-00000006")
         for folder in ("last", "average"):
             shutil.rmtree(again / folder)
-    launched(2, "train", path, "--output", tmp_path / "sharded", kind=kind)
+    launched(2, kind, "train", path, "--output", tmp_path / "sharded")
     done(command("train", path, "--output", tmp_path / "whole"))
     for name in ("sharded", "whole"):
         assert_same_training(run, tmp_path / name)

@@ -6,9 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -19,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 
 from tests.helpers import (
-    ROOT,
     command,
     done,
     files_below,
@@ -29,6 +25,7 @@ from tests.helpers import (
     without_times,
     write_recipe,
 )
+from tests.processes import ends, start_together
 
 UPDATES = 30
 
@@ -172,63 +169,20 @@ def test_a_second_run_in_the_same_directory_is_refused(corpus: Path, tmp_path: P
     assert first.outcome().status == 128 + signal.SIGTERM
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def start_processes(count: int, *arguments: str | Path, folder: Path) -> list[subprocess.Popen[bytes]]:
-    """As a cluster's scheduler does, with nobody to look after them."""
-    port = str(free_port())
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "l2s_nmt", *map(str, arguments)],
-            cwd=folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "OMP_NUM_THREADS": "1",
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(count),
-                "LOCAL_WORLD_SIZE": str(count),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-            },
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(count)
-    ]
-
-
-def ends(processes: list[subprocess.Popen[bytes]], within: float) -> list[tuple[int, str]]:
-    """Status and messages of each process."""
-    begun = time.monotonic()
-    found = []
-    try:
-        for process in processes:
-            _, err = process.communicate(timeout=max(0.1, within - (time.monotonic() - begun)))
-            found.append((process.returncode, err.decode()))
-    finally:
-        for process in processes:
-            process.kill()
-    return found
-
-
 @pytest.mark.parametrize("victim", [0, 2])
 def test_when_one_process_is_killed_all_end(victim: int, corpus: Path, tmp_path: Path) -> None:
     run, path = tmp_path / "run", recipe(corpus, tmp_path, max_updates=100_000)
-    processes = start_processes(3, "train", path, "--output", run, folder=tmp_path)
+    processes = start_together(3, "train", path, "--output", run)
     while not (run / "metrics.jsonl").exists():
-        assert all(process.poll() is None for process in processes)
+        assert all(process.runs() for process in processes)
         time.sleep(0.05)
-    processes[victim].kill()
-    for rank, (status, err) in enumerate(ends(processes, within=60)):
+    processes[victim].send(signal.SIGKILL)
+    for rank, outcome in enumerate(ends(processes, within=60)):
         if rank == victim:
             continue
-        assert status == 3, err
-        assert f"stopped: process {victim} failed: it died" in err
-        assert "Traceback" not in err
+        assert outcome.status == 3, outcome.err
+        assert f"stopped: process {victim} failed: it died" in outcome.err
+        assert "Traceback" not in outcome.err
 
 
 def wait_for_update(run: Path, update: int) -> None:
@@ -250,12 +204,12 @@ def test_a_run_goes_on_with_another_number_of_processes(corpus: Path, tmp_path: 
     os.kill(alone.pid, signal.SIGTERM)
     assert alone.outcome().status == 128 + signal.SIGTERM
 
-    two = start_processes(2, *arguments, run, folder=tmp_path)
+    two = start_together(2, *arguments, run)
     wait_for_update(run, 30)
-    two[0].send_signal(signal.SIGTERM)  # all stop where one is asked to
-    (status, err), (other, _) = ends(two, within=60)
-    assert (status, other) == (128 + signal.SIGTERM,) * 2
-    assert "processes: 2 instead of 1. The sentences and their order" in err
+    two[0].send(signal.SIGTERM)  # all stop where one is asked to
+    first, second = ends(two, within=60)
+    assert (first.status, second.status) == (128 + signal.SIGTERM,) * 2
+    assert "processes: 2 instead of 1. The sentences and their order" in first.err
 
     assert "processes: 1 instead of 2." in done(command(*arguments, run)).err
     assert_same_to_rounding(run, straight)
@@ -292,11 +246,11 @@ def test_an_error_of_one_process_ends_all_and_is_shown(corpus: Path, tmp_path: P
     (tmp_path / "failing.py").write_text(FAILING)
     settings = ("search.algorithm=lols", "search.cost={name: own, function: failing:cost}")
     path = recipe(corpus, tmp_path, max_updates=100_000)
-    processes = start_processes(3, "train", path, *settings, "--output", tmp_path / "run", folder=tmp_path)
-    (first, second, third) = ends(processes, within=120)
-    assert second[0] == 2
-    assert "error: failing:cost returned 1 for" in second[1]
-    for status, err in (first, third):
-        assert status == 3, err
-        assert "stopped: process 1 failed: failing:cost returned 1 for" in err
-        assert "Traceback" not in err
+    processes = start_together(3, "train", path, *settings, "--output", tmp_path / "run", folder=tmp_path)
+    first, second, third = ends(processes, within=120)
+    assert second.status == 2
+    assert "error: failing:cost returned 1 for" in second.err
+    for other in (first, third):
+        assert other.status == 3, other.err
+        assert "stopped: process 1 failed: failing:cost returned 1 for" in other.err
+        assert "Traceback" not in other.err

@@ -18,7 +18,6 @@ from tests.helpers import (
     command,
     done,
     files_below,
-    launcher,
     read_lines,
     start,
     tiny_recipe,
@@ -27,6 +26,7 @@ from tests.helpers import (
     write_recipe,
 )
 from tests.integration.test_resume import assert_as_if_nothing_had_happened, updates_done, wait_for_update
+from tests.processes import together
 from tests.same_training import assert_same_training
 
 UPDATES = 90
@@ -147,9 +147,7 @@ def test_two_processes_train_as_one(corpus: Path, tmp_path: Path) -> None:
     )
     recipe = write_recipe(tmp_path / "recipe.yaml", settings)
     done(command("train", recipe, "--output", tmp_path / "one"))
-    both = start("train", recipe, "--output", tmp_path / "two", launcher=launcher(2))
-    _, err = both.communicate(timeout=120)
-    assert both.returncode == 0, err
+    together(2, "train", recipe, "--output", tmp_path / "two")
     assert_same_training(tmp_path / "one", tmp_path / "two")
 
 

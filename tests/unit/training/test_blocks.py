@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from l2s_nmt.data.batches import Batch, Rows
+from l2s_nmt.data.training_data import TrainingData
 from l2s_nmt.errors import Interrupted, UserError
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.limits import Limits
-from l2s_nmt.training.loop import TrainingData
-from tests.unit.training.test_loop import LIMITS, Sitting, same, weights
+from tests.unit.training.sitting import LIMITS, Sitting, same, weights
 
 BLOCKS: list[list[list[int]]] = [[[0, 1], [2, 3]], [], [[4]], [[5, 6, 7]], []]
 """Rows of the updates of each block; of some nothing is left."""

@@ -9,8 +9,7 @@ import pytest
 
 from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.training import validate
-from l2s_nmt.training.loop import Validation
-from l2s_nmt.training.validate import Validator
+from l2s_nmt.training.validate import Validation, Validator
 from tests.threads import in_threads
 
 WORDS = ["ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf"]

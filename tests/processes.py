@@ -1,0 +1,142 @@
+"""Processes that train together, as copies of this one, which has all libraries loaded."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from accelerate.state import AcceleratorState, GradientState
+
+from tests.helpers import ROOT, Outcome
+
+
+@dataclass
+class Copy:
+    """A command of `l2s-nmt` in a copy of this process, with streams of its own."""
+
+    pid: int
+    out: IO[bytes]
+    err: IO[bytes]
+    status: int | None = field(default=None, init=False)
+
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        if self.status is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status is None
+
+    def send(self, number: int) -> None:
+        """A signal, if it still runs."""
+        if self.runs():
+            os.kill(self.pid, number)
+
+    def outcome(self, until: float) -> Outcome:
+        """Wait for its end until that time of the monotonic clock."""
+        while self.runs():
+            assert time.monotonic() < until, "it does not end"
+            time.sleep(0.02)
+        texts = []
+        for stream in (self.out, self.err):
+            stream.seek(0)
+            texts.append(stream.read().decode())
+        assert self.status is not None
+        return Outcome(self.status, *texts)
+
+
+def start_together(count: int, *arguments: str | Path, folder: Path = ROOT, stdin: bytes = b"") -> list[Copy]:
+    """Start so many processes of one command, as a cluster's scheduler does, with nobody to look after them.
+
+    Args:
+        count: of processes.
+        arguments: of `l2s-nmt`.
+        folder: where they work.
+        stdin: of each.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    return [
+        _copy(
+            arguments,
+            folder,
+            stdin,
+            {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(count),
+                "LOCAL_WORLD_SIZE": str(count),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            },
+        )
+        for rank in range(count)
+    ]
+
+
+def ends(copies: Sequence[Copy], within: float) -> list[Outcome]:
+    """What each left behind; none is there afterwards."""
+    until = time.monotonic() + within
+    try:
+        return [copy.outcome(until) for copy in copies]
+    finally:
+        for copy in copies:
+            copy.send(signal.SIGKILL)
+
+
+def together(count: int, *arguments: str | Path, stdin: bytes = b"") -> str:
+    """What so many processes of one command printed, all of them together; they must succeed."""
+    outcomes = ends(start_together(count, *arguments, stdin=stdin), within=120)
+    for outcome in outcomes:
+        assert outcome.status == 0, outcome.err
+    return "".join(outcome.out for outcome in outcomes)
+
+
+def _copy(arguments: Sequence[str | Path], folder: Path, stdin: bytes, environment: dict[str, str]) -> Copy:
+    given, out, err = (tempfile.TemporaryFile() for _ in range(3))  # noqa: SIM115 (closed by whoever drops a Copy)
+    given.write(stdin)
+    given.seek(0)
+    child = os.fork()
+    if child:
+        given.close()
+        return Copy(child, out, err)
+    status = 70
+    try:
+        for number, stream in enumerate((given, out, err)):
+            os.dup2(stream.fileno(), number)
+        os.chdir(folder)
+        os.environ.update(environment)
+        status = _run([str(argument) for argument in arguments])
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(status)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from l2s_nmt.cli import main
+
+    sys.argv = ["l2s-nmt", *arguments]
+    sys.stdin = io.TextIOWrapper(io.FileIO(0), encoding="utf-8")
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8", write_through=True)
+    sys.stderr = io.TextIOWrapper(
+        io.FileIO(2, "w"), encoding="utf-8", errors="backslashreplace", write_through=True
+    )
+    # What commands of this process left behind, which worked alone.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    try:
+        main()
+        return 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -1,0 +1,151 @@
+"""A run that was stopped by a signal or a crash goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from l2s_nmt.data.batches import Batch
+from l2s_nmt.errors import Interrupted
+from l2s_nmt.model import Policy
+from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.search import Experience, Search
+from l2s_nmt.training.checkpoints import list_checkpoints
+from l2s_nmt.training.schedule import Schedule
+from tests.unit.training.sitting import (
+    AGGREVATED,
+    BOTH,
+    LIMITS,
+    LOLS,
+    TEACHER_FORCING,
+    Crash,
+    Sitting,
+    Watched,
+    forget,
+    same,
+    stop_by_crash,
+    stop_by_signal,
+    weights,
+)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_training_after_the_update_with_a_checkpoint(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    def kill(sitting: Sitting) -> None:
+        if sitting.loads == 7:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    sitting = Sitting(tmp_path, on_load=kill)
+    with pytest.raises(Interrupted, match=number.name) as caught:
+        sitting.run()
+    assert caught.value.exit_status == status
+    assert signal.getsignal(number) is before
+    assert sitting.trainer.progress.update == 7
+    assert not sitting.trainer.progress.finished
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["update-00000007"]
+    assert "last" not in sitting.saved
+
+
+def test_a_signal_in_the_last_update_lets_training_end(tmp_path: Path) -> None:
+    def kill(sitting: Sitting) -> None:
+        if sitting.loads == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert Sitting(tmp_path, on_load=kill).run().finished
+
+
+def test_training_outside_the_main_thread_leaves_signals_alone(tmp_path: Path) -> None:
+    handlers = []
+    sitting = Sitting(tmp_path, on_load=lambda s: handlers.append(signal.getsignal(signal.SIGINT)))
+    ended = []
+    thread = threading.Thread(target=lambda: ended.append(sitting.run()))
+    thread.start()
+    thread.join()
+    assert ended[0].finished
+    assert set(handlers) == {signal.getsignal(signal.SIGINT)}
+
+
+@pytest.mark.parametrize("averaging", ["none", "ema", "last"])
+@pytest.mark.parametrize("search", [None, LOLS, AGGREVATED], ids=["teacher forcing", "lols", "aggrevated"])
+@pytest.mark.parametrize("stop", [stop_by_signal, stop_by_crash])
+def test_a_resumed_run_is_the_run_that_never_stopped(
+    averaging: str, search: Search | None, stop: Callable[[Sitting], None], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "search": search,
+        "objective": BOTH if search else TEACHER_FORCING,
+        "averaging": averaging,
+        "schedule": Schedule("cosine", 3, 0.1),
+        "limits": replace(LIMITS, validate_every=3, checkpoint_every=5),
+    }
+    straight = Sitting(tmp_path / "straight", **settings)
+    straight.run()
+
+    # Stopped in the middle of an epoch, and of the updates that one line of the log sums up.
+    first = Sitting(tmp_path / "resumed", on_load=stop, **settings)
+    with pytest.raises((Interrupted, Crash)):
+        first.run()
+    second = Sitting(tmp_path / "resumed", saved=first.saved, **settings)
+    forget(second)
+    progress = second.run(stray_seed=99)
+
+    assert second.loads < 12
+    assert same(weights(second.policy), weights(straight.policy))
+    assert same(second.averager.state(), straight.averager.state())
+    assert second.lines() == straight.lines()
+    assert second.saved.keys() == straight.saved.keys()
+    assert straight.saved.keys() - {"average"} == {"best", "last"}
+    assert ("average" in straight.saved) == (straight.averager.kind != "none")
+    assert all(same(second.saved[name], straight.saved[name]) for name in straight.saved)
+    assert replace(progress, seconds=0.0, joules=None) == replace(
+        straight.trainer.progress, seconds=0.0, joules=None
+    )
+    assert len(straight.lines_of("train")) == 3
+
+
+def test_dropout_and_draws_differ_from_update_to_update(tmp_path: Path) -> None:
+    # Else exact resumption would prove little.
+    seen: list[tuple[int, int]] = []
+
+    def spy(policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
+        seen.append((draws.seed, draws.update))
+        return AGGREVATED(policy, batch, draws)
+
+    Sitting(tmp_path / "a", search=Watched(spy), objective=BOTH).run()
+    assert seen == [(3, update) for update in range(12)]
+    runs = [Sitting(tmp_path / name, seed=seed) for name, seed in (("b", 3), ("c", 3), ("d", 4))]
+    for number, run in enumerate(runs):
+        run.run(stray_seed=number)
+    assert same(weights(runs[0].policy), weights(runs[1].policy))
+    assert not same(weights(runs[0].policy), weights(runs[2].policy))
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    first = Sitting(tmp_path)
+    first.run()
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    second = Sitting(tmp_path)
+    assert second.run().finished
+    assert (second.loads, second.validated, second.saved) == (0, [], {})
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_metrics_of_a_run_that_never_reached_a_checkpoint_are_written_anew(tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        Sitting(tmp_path, on_load=stop_by_crash).run()
+    assert not list_checkpoints(tmp_path / "checkpoints")
+    sitting = Sitting(tmp_path)
+    sitting.run()
+    straight = Sitting(tmp_path / "straight")
+    straight.run()
+    assert sitting.lines() == straight.lines()
