@@ -55,6 +55,11 @@ class Copy:
         return Outcome(self.status, *texts)
 
 
+def start_copy(*arguments: str | Path) -> Copy:
+    """Start one process of a command, which works alone."""
+    return _copy(arguments, ROOT, b"", {})
+
+
 def start_together(count: int, *arguments: str | Path, folder: Path = ROOT, stdin: bytes = b"") -> list[Copy]:
     """Start so many processes of one command, as a cluster's scheduler does, with nobody to look after them.
 

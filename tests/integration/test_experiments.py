@@ -16,6 +16,7 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.recipe_yaml import dump_yaml
 from scripts.experiments import scorings, trainings
 from scripts.experiments.drawing import draw
+from scripts.experiments.jobs import command
 from scripts.experiments.plan import Study
 from scripts.experiments.results import keep_results
 from scripts.experiments.scorings import score_all
@@ -60,7 +61,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def forked(arguments: Sequence[str], threads: int) -> str | None:
         ended = fork(*arguments).outcome()
-        return ended.err if ended.status else None
+        return ended.err.strip().splitlines()[-1] if ended.status else None
 
     monkeypatch.setattr(trainings, "command", forked)
     monkeypatch.setattr(scorings, "command", forked)
@@ -205,6 +206,13 @@ def test_a_page_of_nothing_is_refused(plan: Path) -> None:
         sections(plan.parent.parent.parent)
 
 
+def test_a_command_tells_the_last_that_it_said_where_it_failed(tmp_path: Path) -> None:
+    assert (
+        command(["train", str(tmp_path / "none.yaml")], 1) == f"error: {tmp_path}/none.yaml: no such recipe"
+    )
+
+
+@pytest.mark.usefixtures("at_once")
 def test_a_training_that_fails_does_not_keep_the_others(plan: Path, tmp_path: Path) -> None:
     plan.write_text(plan.read_text().replace("start: start.yaml", "start: null"))
     recipes = plan.parent.parent

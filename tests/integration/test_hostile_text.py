@@ -59,6 +59,7 @@ def run(hostile: Path) -> Path:
         model={"architecture": {**tiny_recipe(hostile)["model"]["architecture"], "positions": 512}},
         search={"algorithm": "aggrevated"},
         training={"max_updates": 3},
+        evaluation={"max_length": 20},  # such a model does not end by itself
     )
     path = write_recipe(hostile.parent / "recipe.yaml", recipe)
     done(command("train", path, "--output", hostile.parent / "run \n\x1b[31m"))

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -56,10 +55,10 @@ def uninterrupted(recipe: Path) -> Path:
     return recipe.parent / "uninterrupted"
 
 
-def wait_for_update(training: subprocess.Popen[bytes], run: Path, update: int) -> None:
+def wait_for_update(runs: Callable[[], bool], run: Path, update: int) -> None:
     metrics = run / "metrics.jsonl"
     while not metrics.exists() or metrics.read_bytes().count(b'"train"') * 7 < update:
-        assert training.poll() is None, "it was over before it could be stopped"
+        assert runs(), "it was over before it could be stopped"
         time.sleep(0.005)
 
 
@@ -81,7 +80,7 @@ def test_sigterm_stops_with_a_checkpoint_and_the_same_command_goes_on(
 ) -> None:
     run = tmp_path / "run"
     training = start("train", recipe, "--output", run)
-    wait_for_update(training, run, 21)
+    wait_for_update(lambda: training.poll() is None, run, 21)
     training.send_signal(signal.SIGTERM)
     _, err = training.communicate(timeout=60)
     assert training.returncode == 128 + signal.SIGTERM

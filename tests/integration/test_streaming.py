@@ -26,7 +26,7 @@ from tests.helpers import (
     write_recipe,
 )
 from tests.integration.test_resume import assert_as_if_nothing_had_happened, updates_done, wait_for_update
-from tests.processes import together
+from tests.processes import ends, start_copy, together
 from tests.same_training import assert_same_training
 
 UPDATES = 90
@@ -70,12 +70,12 @@ def test_a_stopped_run_goes_on_in_the_middle_of_a_block(
     recipe: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    training = start("train", recipe, "--output", run)
-    wait_for_update(training, run, 21)
-    training.send_signal(signal.SIGTERM)
-    _, err = training.communicate(timeout=60)
-    assert training.returncode == 128 + signal.SIGTERM
-    assert b"Traceback" not in err
+    training = start_copy("train", recipe, "--output", run)
+    wait_for_update(training.runs, run, 21)
+    training.send(signal.SIGTERM)
+    (outcome,) = ends([training], within=60)
+    assert outcome.status == 128 + signal.SIGTERM
+    assert "Traceback" not in outcome.err
     assert 21 <= updates_done(run) < UPDATES
     done(command("train", recipe, "--output", run))
     assert_as_if_nothing_had_happened(run, uninterrupted)
