@@ -12,6 +12,10 @@ from l2s_nmt.run import Run, read_metrics
 from tests.helpers import ROOT
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "recipes/tutorial/README.md").read_text(), re.DOTALL)
+SMALLER = (
+    '"search.length_limit={factor: 1.0, constant: 5}", "data.embedded={train: 2000, valid: 50, test: 50}"'
+)
+"""A model that has hardly been trained does not end by itself."""
 
 
 @pytest.mark.parametrize("minutes", ["0.1", pytest.param("3", marks=pytest.mark.slow)])
@@ -23,7 +27,8 @@ def test_lols_is_built_from_its_parts(
     names: dict[str, Any] = {}
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     for number, block in enumerate(BLOCKS):
-        block = block.replace("max_minutes=3", f"max_minutes={minutes}")
+        for limit, new in (("minutes=3", f"minutes={minutes}"), ("updates=5", "updates=5")):
+            block = block.replace(f'"training.max_{limit}"', f'"training.max_{new}", {SMALLER}')
         exec(compile(block, f"block {number}", "exec"), names)
     printed = capsys.readouterr().out
     assert "cost of the roll-ins: " in printed
