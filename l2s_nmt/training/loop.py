@@ -128,7 +128,6 @@ class Trainer:
             validate=validate,
             save_weights=save_weights,
             keeper=Keeper(accelerator, folder, policy, stepper, averager, aggregate, metrics, display.say),
-            metrics=metrics,
             display=display,
         )
         self.sums = self.recorder.sums

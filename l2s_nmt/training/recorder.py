@@ -20,7 +20,6 @@ from l2s_nmt.training.health import Health
 from l2s_nmt.training.keeper import Keeper
 from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.measures import Sums, is_mean, summarise
-from l2s_nmt.training.metrics import Metrics
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.sharding import whole
 from l2s_nmt.training.stepper import Stepper
@@ -40,8 +39,7 @@ class Recorder:
         limits: when to do what.
         validate: greedy translation of the validation split with the current weights.
         save_weights: write the current weights to the folder of that name ("best", "last").
-        keeper: of checkpoints.
-        metrics: metrics.jsonl.
+        keeper: of checkpoints, and of metrics.jsonl, which goes back to them.
         display: what a person sees.
     """
 
@@ -57,7 +55,6 @@ class Recorder:
         validate: Callable[[], Validation],
         save_weights: Callable[[str], None],
         keeper: Keeper,
-        metrics: Metrics,
         display: Display,
     ) -> None:
         self.accelerator = accelerator
@@ -69,7 +66,7 @@ class Recorder:
         self.validate = validate
         self.save_weights = save_weights
         self.keeper = keeper
-        self.metrics = metrics
+        self.metrics = keeper.metrics
         self.display = display
         self.sums = Sums()
         """Since the last line that was logged."""
