@@ -12,6 +12,7 @@ from l2s_nmt.search.losses.divergences import inverse_kl, js, kl
 from l2s_nmt.search.losses.expected_cost import expected_cost
 from l2s_nmt.search.losses.hinge import hinge
 from l2s_nmt.search.losses.log_loss import cost_augmented, target_learning
+from l2s_nmt.search.losses.marginal_likelihood import marginal_likelihood
 from l2s_nmt.search.losses.minimum_risk import minimum_risk
 from l2s_nmt.search.losses.policy_gradient import policy_gradient
 from l2s_nmt.search.losses.scope import Support
@@ -128,6 +129,13 @@ LOSSES: dict[str, Loss] = {
         summary="the cost that the policy expects to pay",
         uses_alpha=False,
         normalises=False,
+    ),
+    "marginal_likelihood": Loss(
+        marginal_likelihood,
+        paper="Guu et al. 2017, From Language to Programs: Bridging RL and Maximum Marginal Likelihood",
+        summary="log-loss of an action that succeeds with probability exp(-alpha cost)",
+        uses_alpha=True,
+        normalises=True,
     ),
     "policy_gradient": Loss(
         policy_gradient,

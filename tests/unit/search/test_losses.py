@@ -109,6 +109,8 @@ def by_definition(name: str, scores: Tensor, costs: Tensor, listed: Tensor, supp
         return -augmented.log_softmax(0)[best].mean()
     if name == "target_learning":
         return -scores.log_softmax(0)[best].mean()
+    if name == "marginal_likelihood":
+        return -(scores.softmax(0) * torch.exp(ALPHA * (cheapest - costs))).sum().log()
     if name == "cost_regression":
         scores, costs = scores[known], costs[known]
         return ((scores - scores.mean() + ALPHA * (costs - costs.mean())) ** 2).mean() / 2

@@ -14,6 +14,7 @@ from l2s_nmt.search.losses.divergences import inverse_kl, js, kl
 from l2s_nmt.search.losses.expected_cost import expected_cost
 from l2s_nmt.search.losses.hinge import hinge
 from l2s_nmt.search.losses.log_loss import cost_augmented, target_learning
+from l2s_nmt.search.losses.marginal_likelihood import marginal_likelihood
 from l2s_nmt.search.losses.policy_gradient import policy_gradient
 from l2s_nmt.search.losses.table import Support
 from l2s_nmt.search.losses.weighted_all_pairs import weighted_all_pairs
@@ -118,6 +119,31 @@ def test_inverse_kl_is_expected_cost_less_entropy() -> None:
     torch.testing.assert_close(loss, 3 * expected - entropy + (-3 * table).logsumexp(1))
 
 
+@pytest.mark.parametrize("support", ["vocabulary", "candidates"])
+def test_marginal_likelihood_goes_from_expected_cost_to_log_loss(support: Support) -> None:
+    logits, decisions, costs, _ = graded()
+    if support == "candidates":
+        costs = CostVectors(costs.costs)  # over which expected cost renormalises as well
+    gentle = marginal_likelihood(logits, decisions, costs, alpha=1e-7, support=support) / 1e-7
+    expected = expected_cost(logits, decisions, costs, alpha=1, support=support)
+    torch.testing.assert_close(gentle, expected, rtol=1e-5, atol=0)
+    strict = marginal_likelihood(logits, decisions, costs, alpha=1e4, support=support)
+    log_loss = target_learning(logits, decisions, costs, alpha=1, support=support)
+    torch.testing.assert_close(strict, log_loss)
+    assert_same_gradient(strict, log_loss, logits)
+
+
+def test_marginal_likelihood_leaves_the_choice_between_cheapest_actions_to_the_policy() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5, 1.0]], dtype=torch.float64, requires_grad=True)
+    costs = CostVectors(torch.tensor([[0.0, 0.0]]), torch.ones(1))
+    loss = marginal_likelihood(logits, one_state([0, 1]), costs, alpha=1e4, support="vocabulary")
+    right = logits.softmax(1)[:, :2].sum(1)
+    torch.testing.assert_close(loss, -right.log())
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    ratio = gradient[0, 0] / gradient[0, 1]  # both rise in proportion to their probability
+    torch.testing.assert_close(ratio, (logits[0, 0] - logits[0, 1]).exp().detach())
+
+
 def test_js_ends_at_the_logarithm_of_two() -> None:
     logits, _, decisions, costs = hamming()
     astray = torch.full_like(logits, -1000.0).scatter(1, decisions.actions[:, 1:2], 1000.0)
@@ -167,6 +193,7 @@ def test_minimising_any_loss_over_the_vocabulary_finds_the_cheapest_action() -> 
         hinge,
         weighted_all_pairs,
         cost_regression,
+        marginal_likelihood,
     ):
         logits = torch.zeros_like(table).requires_grad_()
         for _ in range(60):
