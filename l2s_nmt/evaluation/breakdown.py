@@ -1,8 +1,8 @@
 """Where a system is good: by the length of the sentence, by its rarest word, by the place in the translation.
 
 The groups of sentences depend on the source alone, so they are the same for all systems (Neubig et al. 2019,
-compare-mt; Koehn & Knowles 2017 for length and rare words). Words of a source are runs of letters and digits; those
-of translations are BLEU's own.
+compare-mt; Koehn & Knowles 2017 for length and rare words). Words that are looked up in the training data are runs of
+letters and digits; pairs of words are of BLEU's own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Groups:
 
 
 def words(text: str) -> list[str]:
-    """The words of a source sentence, without punctuation."""
+    """The words of a sentence, without punctuation."""
     return _WORD.findall(text)
 
 
@@ -70,16 +70,19 @@ def by_frequency(sources: Sequence[str], counts: Mapping[str, int]) -> Groups:
 def _group(values: Sequence[int], starts: Sequence[int]) -> Groups:
     places = np.searchsorted(starts, values, side="right") - 1
     members = [np.flatnonzero(places == place) for place in range(len(starts))]
-    ends = [start - 1 for start in starts[1:]]
-    labels = [
-        *(
-            f"{start}" if start == end else f"{start}\u2013{end}"
-            for start, end in zip(starts, ends, strict=False)
-        ),
-        f"{starts[-1]:,} or more",
-    ]
+    labels = labels_of(starts)
     filled = [place for place, rows in enumerate(members) if len(rows)]
     return Groups(tuple(labels[place] for place in filled), tuple(members[place] for place in filled))
+
+
+def labels_of(starts: Sequence[int]) -> list[str]:
+    """What groups are called that begin at these values; the last one has no end."""
+    ends = [start - 1 for start in starts[1:]]
+    ranges = zip(starts, ends, strict=False)
+    return [
+        *(f"{start}" if start == end else f"{start}\u2013{end}" for start, end in ranges),
+        f"{starts[-1]:,} or more",
+    ]
 
 
 def score_groups(

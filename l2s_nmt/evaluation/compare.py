@@ -35,8 +35,10 @@ from l2s_nmt.evaluation.types import (
     ReplicateResult,
     System,
     SystemResult,
+    TrainingWords,
     add_ranges,
 )
+from l2s_nmt.evaluation.word_accuracy import by_word
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def compare(
     references: Sequence[Sequence[str]],
     *,
     splits: Sequence[str] = (),
-    word_counts: Mapping[str, int] | None = None,
+    training_words: TrainingWords | None = None,
     learned: LearnedScores | None = None,
     examples: int = 10,
     resamples: int = RESAMPLES,
@@ -81,7 +83,7 @@ def compare(
         sources: the source sentences.
         references: for each sentence its one or more references.
         splits: the names of the sets that the sentences come from.
-        word_counts: how often each word of the sources occurs in the training data; None: not known.
+        training_words: how often words occur in the training data; None: not known.
         learned: the scores of a learned metric, where there are any.
         examples: how many of the largest wins and of the largest losses to keep for each system.
         resamples: of the bootstrap.
@@ -107,7 +109,9 @@ def compare(
         statistics["comet"] = [[MeanMetric.rows(run) for run in system] for system in learned.scores]
     draws = _Draws(resamples, trials, seed)
     scored = {name: _score(metric, systems, statistics[name], draws) for name, metric in metrics.items()}
-    groups = breakdown.by_length(sources), breakdown.by_frequency(sources, word_counts or {})
+    lengths = breakdown.by_length(sources)
+    rarest = None if training_words is None else breakdown.by_frequency(sources, training_words.source)
+    target_words = None if training_words is None else training_words.target
 
     def result(number: int, system: System) -> SystemResult:
         own = {name: rows[number] for name, rows in statistics.items()}
@@ -129,8 +133,9 @@ def compare(
             precisions=tuple(_mean(column) for column in zip(*(run.precisions for run in bleu), strict=True)),
             repetition=breakdown.repetition(runs, references, _bleu_words(metrics)),
             empty=breakdown.empty(runs),
-            by_length=breakdown.score_groups(groups[0], metrics, own),
-            by_frequency=() if word_counts is None else breakdown.score_groups(groups[1], metrics, own),
+            by_length=breakdown.score_groups(lengths, metrics, own),
+            by_frequency=() if rarest is None else breakdown.score_groups(rarest, metrics, own),
+            by_word=() if target_words is None else by_word(runs, references, target_words),
             by_position=breakdown.by_position(runs, references, _bleu_words(metrics)),
             exposure=_exposure(system.replicates),
             wins=wins,

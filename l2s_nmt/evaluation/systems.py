@@ -8,8 +8,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from datasets import Dataset
 
 from l2s_nmt.data.corpus import load_split
 from l2s_nmt.errors import UserError
@@ -20,9 +23,16 @@ from l2s_nmt.evaluation.curves import read_curve
 from l2s_nmt.evaluation.exposure import exposure_of_run
 from l2s_nmt.evaluation.runs import common_test_set, decoding_of, read_translations, short_names, tag_of
 from l2s_nmt.evaluation.translate import Decoding
-from l2s_nmt.evaluation.types import Comparison, Expense, ExposureRange, Replicate, System, add_ranges
+from l2s_nmt.evaluation.types import (
+    Comparison,
+    Expense,
+    ExposureRange,
+    Replicate,
+    System,
+    TrainingWords,
+    add_ranges,
+)
 from l2s_nmt.files import is_file, is_folder
-from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import as_settings
 from l2s_nmt.run import Run, corpus_place, flatten, read_metrics
 
@@ -114,13 +124,12 @@ def compare_prepared(prepared: Prepared) -> Comparison:
         return Replicate(names[path], prepared.files[path])
 
     systems = [System(group.name, [replicate(path) for path in group.paths]) for group in prepared.groups]
-    first, model = next(iter(prepared.runs.values()), None), prepared.options.comet
-    texts = prepared.sources, prepared.references
+    model, texts = prepared.options.comet, (prepared.sources, prepared.references)
     return comparing.compare(
         systems,
         *texts,
         splits=prepared.options.splits if prepared.runs else (),
-        word_counts=None if first is None else _count_training_words(first.read_recipe(), prepared.sources),
+        training_words=_training_words(prepared, systems),
         learned=None if model is None else score_by_comet(model, systems, *texts),
     )
 
@@ -264,15 +273,27 @@ def _hardware(run: Run) -> str | None:
         return None
 
 
-def _count_training_words(recipe: Recipe, sources: Sequence[str]) -> Counter[str] | None:
-    """How often the words of the sources occur in the training data; None where these are gone, or streamed."""
-    if recipe.data.streaming:
+def _training_words(prepared: Prepared, systems: Sequence[System]) -> TrainingWords | None:
+    """Count in the first run's training data; None where there is no run, or its data are gone or streamed."""
+    first = next(iter(prepared.runs.values()), None)
+    if first is None:
         return None
+    data = first.read_recipe().data
+    if data.streaming:
+        return None
+    targets = data.train_targets == "required"
     try:
-        train = load_split(
-            "train", **corpus_place(recipe.data), targets=recipe.data.train_targets == "required"
-        )
+        train = load_split("train", **corpus_place(data), targets=targets)
     except UserError:
         return None
-    tables = train.select_columns("source").with_format("arrow").iter(10_000)
-    return count_words((text for table in tables for text in table["source"].to_pylist()), sources)
+    sources = count_words(_texts(train, "source"), prepared.sources)
+    if not targets:
+        return TrainingWords(sources, None)
+    written = chain.from_iterable(run.hypotheses for system in systems for run in system.replicates)
+    wanted = chain(written, chain.from_iterable(prepared.references))
+    return TrainingWords(sources, count_words(chain.from_iterable(_texts(train, "references")), wanted))
+
+
+def _texts(train: Dataset, column: str) -> Iterator[Any]:
+    for table in train.select_columns(column).with_format("arrow").iter(10_000):
+        yield from table[column].to_pylist()

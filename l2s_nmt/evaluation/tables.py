@@ -34,7 +34,7 @@ class Table:
 
 def detail_tables(comparison: Comparison) -> list[Table]:
     """What there is to be said beyond scores, tests and n-grams; a table is left out where nothing is known."""
-    makers = (_seeds, _length, _frequency, _position, _habits, _exposure, _expense)
+    makers = (_seeds, _length, _frequency, _word, _position, _habits, _exposure, _expense)
     return [table for make in makers if (table := make(comparison)) is not None]
 
 
@@ -83,6 +83,29 @@ def _frequency(comparison: Comparison) -> Table | None:
         "Groups by how often the rarest word of the source occurs in the first run's training data; in parentheses the "
         "difference from the baseline.",
         lambda system: system.by_frequency,
+    )
+
+
+def _word(comparison: Comparison) -> Table | None:
+    first = comparison.baseline.by_word
+    if not first:
+        return None
+
+    def cells(system: SystemResult, share: str) -> tuple[str, ...]:
+        own, theirs = ([getattr(bucket, share) for bucket in of] for of in (system.by_word, first))
+        return (f"{share} %", *_with_differences(own, theirs, system is comparison.baseline))
+
+    return Table(
+        "word",
+        "By the frequency of the target word",
+        "Percentage of the words of the translations that the reference has, and of the reference's that the "
+        "translations have, by how often the word occurs in the target sentences of the first run's training data; in "
+        "parentheses the difference from the baseline.",
+        ("", *(f"{bucket.label} ({bucket.words:,} words)" for bucket in first)),
+        tuple(
+            (number, tuple(cells(system, share) for share in ("precision", "recall")))
+            for number, system in enumerate(comparison.systems)
+        ),
     )
 
 

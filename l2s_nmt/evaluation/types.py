@@ -25,6 +25,7 @@ A system has, for each metric M among ``bleu``, ``chrf``, ``ter`` and, where it 
 | ``repetition``, ``empty`` | shares (0 to 1) of repeated word pairs and of empty translations |
 | ``minutes``, ``updates`` | of training, means over the seeds |
 | ``by_length``, ``by_frequency`` | ``label``, ``sentences``, ``bleu`` and ``chrf`` of each group of sentences |
+| ``by_word`` | ``label``, ``words``, ``precision`` and ``recall`` of the target words of each frequency |
 | ``by_position`` | ``label``, ``pairs`` and ``precision`` of each fifth of the translations |
 | ``exposure`` | for each range of positions ``first`` to ``last`` the tokens ``own`` and ``reference``, and how many of
 them were right: ``own_right``, ``reference_right``; null where it was not measured |
@@ -153,6 +154,16 @@ class MetricResult:
 
 
 @dataclass(frozen=True)
+class TrainingWords:
+    """How often words occur in the training data."""
+
+    source: Mapping[str, int]
+    """Those of the source sentences that were translated."""
+    target: Mapping[str, int] | None
+    """Those of the translations and references; None where the training data are sources alone."""
+
+
+@dataclass(frozen=True)
 class Example:
     """A sentence that the baseline and a system translate differently."""
 
@@ -178,6 +189,19 @@ class Bucket:
     sentences: int
     bleu: float
     chrf: float
+
+
+@dataclass(frozen=True)
+class WordBucket:
+    """How many of the words that are equally frequent in the training data are right, over all seeds."""
+
+    label: str
+    words: int
+    """In the references."""
+    precision: float
+    """Percentage of those in the translations that the reference has."""
+    recall: float
+    """Percentage of those in the references that the translation has."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +248,8 @@ class SystemResult:
     """By the words of the source."""
     by_frequency: tuple[Bucket, ...]
     """By how often the rarest word of the source occurs in the training data; empty where these are not known."""
+    by_word: tuple[WordBucket, ...]
+    """By how often the target word occurs in the training data; empty where these are not known."""
     by_position: tuple[PositionBucket, ...]
     """By the place in the translation."""
     exposure: tuple[ExposureRange, ...] | None
@@ -283,6 +309,7 @@ class SystemResult:
             "updates": self.updates,
             "by_length": [asdict(bucket) for bucket in self.by_length],
             "by_frequency": [asdict(bucket) for bucket in self.by_frequency],
+            "by_word": [asdict(bucket) for bucket in self.by_word],
             "by_position": [asdict(bucket) for bucket in self.by_position],
             "exposure": None if self.exposure is None else [asdict(row) for row in self.exposure],
             "runs": [asdict(run) for run in self.runs],

@@ -13,12 +13,27 @@ from l2s_nmt.evaluation.markdown import plain
 from l2s_nmt.evaluation.texts import p_text, signed, signed_spread
 from l2s_nmt.files import write_text
 from scripts.experiments.plan import Study
-from scripts.experiments.reasons import exposure, health
+from scripts.experiments.reasons import exposure, frequency, health
 from scripts.experiments.results import START, comparison_path
 
 _COLOURS = ("#2457c5", "#c2410c", "#0f766e", "#a21caf", "#4d7c0f", "#596475")
 _LINE = 20
 """Height of a line of the legend."""
+
+_EACH = (
+    (
+        "Exposure bias",
+        "How often the next token is right after the model's own prefix and after the reference's, by position in the "
+        "sentence.",
+        exposure,
+    ),
+    (
+        "Words by their frequency",
+        "Precision / recall in percent of the words that occur so often in the target sentences of the training data.",
+        frequency,
+    ),
+)
+"""What each split and beam may have a table of: its heading, what it says, and its rows."""
 
 Values = dict[str, Any]
 Found = dict[tuple[str, int], Values]
@@ -110,14 +125,12 @@ def _reasons(study: Study, found: Found) -> list[str]:
             "## What the searches saw\n\nMeans over training (the README says what each is).\n\n"
             + _table(seen[0], seen[1:])
         )
-    for (split, beam), comparison in found.items():
-        rows = exposure(comparison)
-        if rows:
-            parts.append(
-                f"## Exposure bias, {split}, {_decoding(beam)}\n\nHow often the next token is right after the "
-                "model's own prefix and after the reference's, by position in the sentence.\n\n"
-                + _table(rows[0], rows[1:])
-            )
+    for heading, note, rows_of in _EACH:
+        for (split, beam), comparison in found.items():
+            rows = rows_of(comparison)
+            if rows:
+                title = f"## {heading}, {split}, {_decoding(beam)}"
+                parts.append(f"{title}\n\n{note}\n\n{_table(rows[0], rows[1:])}")
     return parts
 
 

@@ -1,4 +1,4 @@
-"""Why a system is where it is: what its search saw while training, and how often it is right behind its own words."""
+"""Why a system is where it is: what its search saw in training, and where its words are right."""
 
 from __future__ import annotations
 
@@ -49,6 +49,22 @@ def _train_lines(study: Study, name: str) -> Iterator[Values]:
 def _mean(lines: list[Values], field: str) -> str:
     values = [line[field] for line in lines if line.get(field) is not None]
     return HEALTH[field][1].format(sum(values) / len(values)) if values else ""
+
+
+def frequency(comparison: Values) -> list[list[str]]:
+    """A header, and precision and recall of each system's words by their frequency; none if that is not known."""
+    first = comparison["systems"][0].get("by_word")  # which figures that were kept long ago lack
+    if not first:
+        return []
+    header = ["system", *(f"{bucket['label']} ({bucket['words']:,} words)" for bucket in first)]
+    rows = [
+        [
+            plain(system["name"]),
+            *(f"{row['precision']:.1f} / {row['recall']:.1f}" for row in system["by_word"]),
+        ]
+        for system in comparison["systems"]
+    ]
+    return [header, *rows]
 
 
 def exposure(comparison: Values) -> list[list[str]]:

@@ -72,6 +72,8 @@ def test_the_report_has_breakdowns_and_costs(found: dict[str, Any]) -> None:
         assert sum(bucket["sentences"] for bucket in system["by_length"]) == 30
         assert sum(bucket["sentences"] for bucket in system["by_frequency"]) == 30
         assert {bucket["label"] for bucket in system["by_frequency"]} <= {"10–99", "100–999"}
+        known = {"1–9", "10–99", "100–999", "1,000 or more"}
+        assert {"100–999"} <= {bucket["label"] for bucket in system["by_word"]} <= known
         assert len(system["by_position"]) == 5
         assert 0 <= system["repetition"] <= 1
         for run in system["runs"]:
@@ -149,7 +151,7 @@ def test_a_corpus_whose_training_data_are_gone_leaves_frequencies_out(
     finally:
         aside.rename(data)
     values = json.loads((runs / "gone" / "comparison.json").read_text())
-    assert values["systems"][0]["by_frequency"] == []
+    assert values["systems"][0]["by_frequency"] == values["systems"][0]["by_word"] == []
     assert "rarest source word" not in (runs / "gone" / "comparison.html").read_text()
 
 

@@ -130,6 +130,9 @@ def test_from_nothing_to_table_and_picture(
     first_range = [row for row in found["systems"][2]["exposure"] if row["last"] and row["last"] <= 5]
     right = sum(row["own_right"] for row in first_range) / sum(row["own"] for row in first_range)
     assert f"\n| search | {right:.1%} | " in reasons.partition("## Exposure bias, test, greedy")[2]
+    rare = found["systems"][2]["by_word"][0]
+    words = reasons.partition("## Words by their frequency, test, greedy")[2]
+    assert f"\n| search | {rare['precision']:.1f} / {rare['recall']:.1f} | " in words.partition("\n## ")[0]
     assert found["signatures"]["bleu"] in table
     assert said.strip().endswith(table.strip())
     # Figures only: none of the corpus, and nothing of this machine.

@@ -28,6 +28,7 @@ from l2s_nmt.evaluation.types import (
     MetricResult,
     Replicate,
     System,
+    TrainingWords,
 )
 from l2s_nmt.plain_text import visible
 from tests.pages import FOREIGN, HOSTILE, Page
@@ -54,7 +55,9 @@ def hostile_comparison() -> Comparison:
         sources,
         references,
         splits=["test" + HOSTILE],
-        word_counts={"zwei": 5, "drei": 10, "vier": 1000},
+        training_words=TrainingWords(
+            {"zwei": 5, "drei": 10, "vier": 1000}, {"one": 5, "two": 10, "five": 1000, "seven": 1}
+        ),
         resamples=60,
         trials=60,
     )
@@ -139,7 +142,7 @@ def test_the_page_can_be_read_aloud(comparison: Comparison) -> None:
     page = Page(render_page(comparison))
     assert page.all("html")[0]["lang"] == "en"
     tables = page.all("table")
-    assert len(tables) == len(page.all("caption")) == 10
+    assert len(tables) == len(page.all("caption")) == 11
     assert all(head.get("scope") in ("col", "row", "rowgroup") for head in page.all("th"))
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
