@@ -21,9 +21,14 @@ install_project "$extras"
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/mypy
+# It takes one core, so the tests begin meanwhile; what it finds is shown at once.
+.venv/bin/mypy &
+types=$!
 # Each worker computes on one thread: the workers share the cores.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # A file stays with one worker, so that what its tests share is made once; those that train come first.
+tests=0
 .venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --durations=10 \
-    "${marked[@]}" "$@"
+    "${marked[@]}" "$@" || tests=$?
+wait "$types"
+exit "$tests"

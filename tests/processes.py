@@ -60,6 +60,12 @@ def start_copy(*arguments: str | Path) -> Copy:
     return _copy(arguments, ROOT, b"", {})
 
 
+def copied(*arguments: str | Path) -> Outcome:
+    """What a command leaves behind that runs in a copy, with everything that the end of a process is."""
+    (outcome,) = ends([start_copy(*arguments)], within=120)
+    return outcome
+
+
 def start_together(count: int, *arguments: str | Path, folder: Path = ROOT, stdin: bytes = b"") -> list[Copy]:
     """Start so many processes of one command, as a cluster's scheduler does, with nobody to look after them.
 

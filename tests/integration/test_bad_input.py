@@ -12,13 +12,13 @@ from tests.helpers import (
     command,
     done,
     files_below,
-    process,
     read_lines,
     sentence_pairs,
     tiny_recipe,
     write_corpus,
     write_recipe,
 )
+from tests.processes import copied
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_bad_corpus_ends_a_process_with_2_and_one_message(
     corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:
     not_utf8(corpus)
-    message = process("train", recipe, "--output", tmp_path / "run").error()
+    message = copied("train", recipe, "--output", tmp_path / "run").error()
     assert f"{corpus / 'valid.xb'}, line 7: byte 2 (0xfc) is not UTF-8" in message
 
 

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.helpers import ROOT, command, done, launcher, process, read_lines, write_recipe
-from tests.processes import together
+from tests.processes import ends, start_together, together
 from tests.same_training import assert_same_training, assert_same_weights, recipe
 
 SHARDED = "--config_file recipes/accelerate/fsdp.yaml"
@@ -140,10 +140,11 @@ def test_a_source_that_is_refused_ends_all_processes(trained: Path) -> None:
 
 def test_a_launch_that_is_refused_fails_without_a_traceback_of_ours(corpus: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "recipe.yaml", recipe(corpus / "none", "teacher_forcing", 256))
-    outcome = process("train", path, "--output", tmp_path / "run", launcher=launcher(2))
-    assert outcome.status != 0
-    assert outcome.err.count(f"error: {corpus / 'none'}: there is no such folder") == 1
-    assert "/l2s_nmt/" not in outcome.err.replace(str(path), "")
+    outcomes = ends(start_together(2, "train", path, "--output", tmp_path / "run"), within=60)
+    assert all(outcome.status != 0 for outcome in outcomes)
+    err = "".join(outcome.err for outcome in outcomes)
+    assert err.count(f"error: {corpus / 'none'}: there is no such folder") == 1
+    assert "/l2s_nmt/" not in err.replace(str(path), "")
 
 
 AVERAGED: dict[str, Any] = {"averaging": {"kind": "ema", "decay": 0.9}, "checkpoint_every": 3}

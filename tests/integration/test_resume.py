@@ -26,7 +26,7 @@ from tests.helpers import (
     write_recipe,
 )
 
-UPDATES = 150
+UPDATES = 100
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 import l2s_nmt
 from l2s_nmt.run import Run
 from scripts.minimum_bayes_risk import measure
-from tests.helpers import ROOT, Outcome, command, done, process, tiny_recipe, write_recipe
+from tests.helpers import ROOT, Outcome, command, done, tiny_recipe, write_recipe
+from tests.processes import copied
 
 HEADER = ["line", "log_probability", "tokens", "per_token"]
 
@@ -49,7 +50,7 @@ def table(outcome: Outcome) -> tuple[list[str], list[list[float]]]:
 
 
 def test_a_translation_of_the_test_set_and_its_totals(run: Path, written: Path) -> None:
-    outcome = done(process("score", run, written))
+    outcome = done(copied("score", run, written))
     header, rows = table(outcome)
     assert header == [*HEADER, "ter"]
     assert len(rows) == 30

@@ -29,7 +29,7 @@ from tests.integration.test_resume import assert_as_if_nothing_had_happened, upd
 from tests.processes import ends, start_copy, together
 from tests.same_training import assert_same_training
 
-UPDATES = 90
+UPDATES = 60
 
 
 def streamed(corpus: Path, folder: Path, *, block: int = 40, **training: Any) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import ROOT, command, done, files_below, process, tiny_recipe, write_corpus, write_recipe
+from tests.processes import copied
 
 COMMANDS = ["train", "translate", "score", "evaluate", "compare", "explain", "export"]
 
@@ -60,7 +61,7 @@ def test_a_refused_recipe_ends_the_process_with_2_and_one_message(recipe: Path) 
 
 
 def test_a_refused_run_ends_the_process_with_2_and_one_message(tmp_path: Path) -> None:
-    outcome = process("evaluate", tmp_path)
+    outcome = copied("evaluate", tmp_path)
     assert outcome.error() == f"error: {tmp_path}: not a run directory (it has no recipe.yaml)\n"
     assert outcome.out == ""
 

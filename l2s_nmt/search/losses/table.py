@@ -12,10 +12,10 @@ from l2s_nmt.search.losses.divergences import inverse_kl, js, kl
 from l2s_nmt.search.losses.expected_cost import expected_cost
 from l2s_nmt.search.losses.hinge import hinge
 from l2s_nmt.search.losses.log_loss import cost_augmented, target_learning
-from l2s_nmt.search.losses.marginal_likelihood import marginal_likelihood
 from l2s_nmt.search.losses.minimum_risk import minimum_risk
 from l2s_nmt.search.losses.policy_gradient import policy_gradient
 from l2s_nmt.search.losses.scope import Support
+from l2s_nmt.search.losses.success import expected_failure, marginal_likelihood
 from l2s_nmt.search.losses.weighted_all_pairs import weighted_all_pairs
 from l2s_nmt.search.types import CostVectors, Decisions
 
@@ -128,6 +128,13 @@ LOSSES: dict[str, Loss] = {
         paper="Sun et al. 2017, AggreVaTeD",
         summary="the cost that the policy expects to pay",
         uses_alpha=False,
+        normalises=False,
+    ),
+    "expected_failure": Loss(
+        expected_failure,
+        paper="Sun et al. 2017; rewards as in Guu et al. 2017",
+        summary="expected cost that is bounded: the probability of failure, 1 - exp(-alpha cost) of an action",
+        uses_alpha=True,
         normalises=False,
     ),
     "marginal_likelihood": Loss(

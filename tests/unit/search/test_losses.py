@@ -94,6 +94,10 @@ def by_definition(name: str, scores: Tensor, costs: Tensor, listed: Tensor, supp
     if name == "expected_cost":
         known = costs.isfinite()
         return (scores[known].softmax(0) * costs[known]).sum()
+    if name == "expected_failure":
+        known = costs.isfinite()
+        success = torch.exp(ALPHA * (costs[known].min() - costs[known]))
+        return (scores[known].softmax(0) * (1 - success)).sum()
     if name == "policy_gradient":
         return (scores.log_softmax(0)[listed] * costs[listed]).sum()
     if name == "weighted_all_pairs":

@@ -14,8 +14,8 @@ from l2s_nmt.search.losses.divergences import inverse_kl, js, kl
 from l2s_nmt.search.losses.expected_cost import expected_cost
 from l2s_nmt.search.losses.hinge import hinge
 from l2s_nmt.search.losses.log_loss import cost_augmented, target_learning
-from l2s_nmt.search.losses.marginal_likelihood import marginal_likelihood
 from l2s_nmt.search.losses.policy_gradient import policy_gradient
+from l2s_nmt.search.losses.success import expected_failure, marginal_likelihood
 from l2s_nmt.search.losses.table import Support
 from l2s_nmt.search.losses.weighted_all_pairs import weighted_all_pairs
 from l2s_nmt.search.types import CostVectors, Decisions
@@ -124,13 +124,34 @@ def test_marginal_likelihood_goes_from_expected_cost_to_log_loss(support: Suppor
     logits, decisions, costs, _ = graded()
     if support == "candidates":
         costs = CostVectors(costs.costs)  # over which expected cost renormalises as well
-    gentle = marginal_likelihood(logits, decisions, costs, alpha=1e-7, support=support) / 1e-7
     expected = expected_cost(logits, decisions, costs, alpha=1, support=support)
-    torch.testing.assert_close(gentle, expected, rtol=1e-5, atol=0)
+    for loss in (marginal_likelihood, expected_failure):
+        gentle = loss(logits, decisions, costs, alpha=1e-7, support=support) / 1e-7
+        torch.testing.assert_close(gentle, expected, rtol=1e-5, atol=0)
     strict = marginal_likelihood(logits, decisions, costs, alpha=1e4, support=support)
     log_loss = target_learning(logits, decisions, costs, alpha=1, support=support)
     torch.testing.assert_close(strict, log_loss)
     assert_same_gradient(strict, log_loss, logits)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_marginal_likelihood_is_the_log_loss_of_what_does_not_fail(known: bool) -> None:
+    logits, decisions, costs, _ = graded()
+    costs, support = (costs, "vocabulary") if known else (CostVectors(costs.costs), "candidates")
+    failure = expected_failure(logits, decisions, costs, alpha=2.0, support="vocabulary")
+    likelihood = marginal_likelihood(logits, decisions, costs, alpha=2.0, support=support)  # type: ignore[arg-type]
+    torch.testing.assert_close(likelihood, -torch.log1p(-failure))
+    assert ((failure > 0) & (failure < 1)).all()
+
+
+def test_expected_failure_does_not_mind_how_dear_the_dearest_is() -> None:
+    logits = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for dear in (20.0, 40.0):
+        costs = CostVectors(torch.tensor([[0.0, 1.0, dear]]))
+        loss = expected_failure(logits, one_state([0, 1, 2]), costs, alpha=1.0, support="vocabulary")
+        gradients.append(torch.autograd.grad(loss.sum(), logits)[0])
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-8)
 
 
 def test_marginal_likelihood_leaves_the_choice_between_cheapest_actions_to_the_policy() -> None:
