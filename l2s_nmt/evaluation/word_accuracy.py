@@ -6,10 +6,9 @@ frequent words, and which rare ones it still writes does not show in BLEU.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from l2s_nmt.evaluation.breakdown import FREQUENCIES, labels_of, words
 from l2s_nmt.evaluation.types import WordBucket
@@ -28,27 +27,30 @@ def by_word(
         references: of each sentence.
         counts: how often each word of the translations and references occurs in the training data's targets.
     """
-    wanted, written, right = (np.zeros(len(FREQUENCIES)) for _ in range(3))
+    wanted, written, right = (Counter[str]() for _ in range(3))
     expected = [[Counter(words(text)) for text in texts] for texts in references]
     for translations in runs:
         for text, alternatives in zip(translations, expected, strict=True):
             found = Counter(words(text))
             for reference in alternatives:
-                wanted += _by_frequency(reference, counts)
-                written += _by_frequency(found, counts)
-                right += _by_frequency(found & reference, counts)
+                wanted.update(reference)
+                written.update(found)
+                right.update(found & reference)
+    groups = zip(*(_by_frequency(found, counts) for found in (wanted, written, right)), strict=True)
     return tuple(
         WordBucket(label, round(count / len(runs)), _percentage(good, total), _percentage(good, count))
-        for label, count, total, good in zip(labels_of(FREQUENCIES), wanted, written, right, strict=True)
+        for label, (count, total, good) in zip(labels_of(FREQUENCIES), groups, strict=True)
         if count
     )
 
 
-def _by_frequency(found: Counter[str], counts: Mapping[str, int]) -> np.ndarray:
-    """(groups,) how many of the words are in each."""
-    places = np.searchsorted(FREQUENCIES, [counts.get(word, 0) for word in found], side="right") - 1
-    return np.bincount(places, weights=list(found.values()), minlength=len(FREQUENCIES))
+def _by_frequency(found: Counter[str], counts: Mapping[str, int]) -> list[int]:
+    """How many of the words are in each group."""
+    totals = [0] * len(FREQUENCIES)
+    for word, count in found.items():
+        totals[bisect_right(FREQUENCIES, counts.get(word, 0)) - 1] += count
+    return totals
 
 
-def _percentage(part: float, whole: float) -> float:
-    return 100 * float(part) / float(whole) if whole else 0.0
+def _percentage(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else 0.0

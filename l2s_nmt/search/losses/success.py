@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from l2s_nmt.search.losses.expected_cost import expected_cost
 from l2s_nmt.search.losses.scope import Scope, Support, listed_log_policy
 from l2s_nmt.search.types import CostVectors, Decisions
 
@@ -24,12 +25,9 @@ def expected_failure(
     `LossFunction`.
     """
     scope = Scope.of(logits, decisions, costs, "vocabulary")
-    failure = 1 - _success(scope, alpha, scope.costs)
-    if scope.other is None:
-        return scope.sum(listed_log_policy(logits, decisions, "candidates").exp() * failure)
-    other = 1 - _success(scope, alpha, scope.other[:, None])
-    probs = listed_log_policy(logits, decisions, "vocabulary").exp()
-    return other.squeeze(1) + scope.sum(probs * (failure - other))
+    listed = -torch.expm1(alpha * (scope.cheapest[:, None] - scope.costs))
+    other = None if scope.other is None else -torch.expm1(alpha * (scope.cheapest - scope.other))
+    return expected_cost(logits, decisions, CostVectors(listed, other), alpha=alpha, support=support)
 
 
 def marginal_likelihood(
@@ -53,8 +51,3 @@ def marginal_likelihood(
     mass = (1 - scope.sum(log_probs.exp())).clamp(min=torch.finfo(success.dtype).tiny)
     unlisted = mass.log() - alpha * (scope.other - scope.cheapest)
     return -torch.logaddexp(listed, unlisted.masked_fill(scope.unlisted == 0, least))
-
-
-def _success(scope: Scope, alpha: float, costs: Tensor) -> Tensor:
-    """(N, ...) the probability that actions of these costs succeed."""
-    return (alpha * (scope.cheapest[:, None] - costs)).exp()

@@ -19,9 +19,8 @@ def test_words_are_right_as_often_as_the_reference_has_them() -> None:
     assert by_word(runs, references, COUNTS) == (
         WordBucket("0", 2, 0.0, 0.0),  # and, an; ran, a
         WordBucket("1\u20139", 1, 100.0, 50.0),
-        WordBucket(
-            "10\u201399", 2, 50.0, 50.0
-        ),  # dog, cat; dog, cat, cat, cat: two of four, twice two wanted
+        # Two words in each of two runs' references; of dog, cat, cat, cat two are right.
+        WordBucket("10\u201399", 2, 50.0, 50.0),
         WordBucket("1,000 or more", 2, 60.0, 75.0),
     )
 
