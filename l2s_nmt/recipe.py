@@ -52,6 +52,22 @@ class Filters:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Fold:
+    """A part of the training sentences that a run does not learn from, for a roll-in that has not seen them."""
+
+    of: Annotated[int, Field(ge=2, le=1_000)] = 2
+    """Parts; sentence number i, counted from 0 after the filters, is in part i mod so many."""
+    left_out: Natural = 0
+    """The part that is left out."""
+
+    @model_validator(mode="after")
+    def _exists(self) -> Fold:
+        if self.left_out >= self.of:
+            raise ValueError(f"left_out is {self.left_out}, but the parts are 0 to {self.of - 1}")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
 class Data:
     """Where the sentences come from: ``files``, else ``hub``, else ``embedded``; the first that is given is used."""
 
@@ -72,6 +88,8 @@ class Data:
     train_targets: Literal["required", "none"] = "required"
     """None: training reads source sentences alone, for learning from a loss that needs no reference."""
     filters: Filters = Filters()
+    fold: Fold | None = None
+    """Train without one part of the sentences; the tokenizer is trained from all of them."""
     streaming: bool = False
     """Read the corpus while training, block by block in its own order, and keep nothing of it in memory or on disk.
 
@@ -87,6 +105,10 @@ class Data:
         if self.streaming and self.files is None and self.hub is None:
             raise ValueError(
                 "streaming is of files and hub; the embedded corpus is made in memory: set it to false"
+            )
+        if self.streaming and self.fold is not None:
+            raise ValueError(
+                "streaming numbers no sentences, so it has no parts; set fold null, or streaming false"
             )
         if self.streaming and self.filters.duplicates == "drop":
             raise ValueError(
@@ -255,6 +277,11 @@ class Recipe:
             raise ValueError(
                 "search.aggregation replays sentences of earlier updates, which data.streaming does not keep; set "
                 "data.streaming false, or search.aggregation null"
+            )
+        if self.data.streaming and self.search.roll_in.cross_trained:
+            raise ValueError(
+                "search.roll_in.cross_trained goes by the number of a sentence, and data.streaming numbers none; set "
+                "data.streaming false, or search.roll_in.cross_trained []"
             )
         training = self.training
         others = (training.max_updates, training.max_epochs, training.max_minutes, training.patience)

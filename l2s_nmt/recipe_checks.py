@@ -64,7 +64,8 @@ def _unused(search: Search) -> str | None:
         return None
     if search.roll_out.policy != "none":
         return "loss.weight is 0, so the roll-outs would go unused; set roll_out.policy none"
-    if search.roll_in.policy != "reference" or search.roll_in.samples > 1:
+    roll_in = search.roll_in
+    if roll_in.policy != "reference" or roll_in.samples > 1 or roll_in.cross_trained:
         return (
             "loss.weight is 0, so the roll-in would go unused; set roll_in.policy reference, or loss.weight"
         )
@@ -79,6 +80,10 @@ def _roll_in(search: Search) -> str | None:
         return (
             "beam search writes whole sentences; set roll_in.mix_unit sentence, or decoding greedy or sample"
         )
+    if roll_in.cross_trained and roll_in.policy == "reference":
+        return "the reference rolls in, so roll_in.cross_trained would go unused; set roll_in.policy learned"
+    if len(roll_in.cross_trained) == 1:
+        return "roll_in.cross_trained needs a run for each part of the sentences, so two or more"
     if roll_in.samples == 1:
         return None
     if roll_in.decoding == "beam":
@@ -184,6 +189,8 @@ def _whole_translation(search: Search) -> str | None:
     if search.roll_in.policy != "learned" or search.roll_in.decoding not in decodings:
         known = " or ".join(decodings)
         return f"{loss.name} learns from the model's own translations; set roll_in.policy learned and decoding {known}"
+    if search.roll_in.cross_trained:
+        return f"{loss.name} learns from the model's own translations; remove roll_in.cross_trained"
     if decisions.states != "all":
         return f"{loss.name} is of whole translations; set decisions.states all"
     if roll_out.baseline == "others" and search.roll_in.samples < 2:

@@ -55,6 +55,9 @@ class RollIn:
     """Width of beam search."""
     samples: Count = 1
     """Trajectories of each sentence: so many samples, or the best ones of the beam."""
+    cross_trained: tuple[str, ...] = ()
+    """Run directories whose models write in place of the learner, each of the part of the sentences that it has not
+    learned from (data.fold): first the run that left out part 0, then that of part 1, and so on."""
 
 
 @dataclass(frozen=True, config=STRICT)

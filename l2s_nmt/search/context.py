@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -78,6 +78,17 @@ class Context:
         if trunk is None or trunk.state is None:
             return self.score(trajectories.tokens, sentence, position)
         return self.policy.next_scores(trunk.hidden[sentence, position]), trunk.state
+
+    def seen_by(self, policy: Policy) -> Context:
+        """The same with another policy, whose encoder reads the sources."""
+        rows = torch.arange(len(self.limits), device=self.limits.device)
+        numbers = rows if self.source is None else self.source
+        distinct, place = torch.unique(numbers, return_inverse=True)
+        first = torch.full_like(distinct, len(rows)).scatter_reduce(0, place, rows, "amin")
+        batch = self.batch.select(first)
+        with torch.no_grad():
+            memory = policy.encode(batch.source, batch.source_mask).select(place)
+        return replace(self, policy=policy, memory=memory)
 
     def select(self, sentence: Tensor) -> Context:
         """The context of the given rows (M,) of the batch, repeated where a row is."""

@@ -3,18 +3,26 @@
 Learning on the model's own prefixes is what separates learning to search from teacher forcing (Ross, Gordon &
 Bagnell 2011, DAgger). In between lies the mixture that draws at every token (Bengio et al. 2015, scheduled
 sampling; Daumé, Langford & Marcu 2009, SEARN) or once a sentence (Leblond et al. 2018, SEARNN).
+
+A model that has learned from a sentence makes other mistakes on it than on new text. Cross-trained models, each of
+which has not seen one part of the sentences, write of that part what a model writes of new text (Cohen & Carvalho
+2005, stacked sequential learning).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from l2s_nmt.decoder_state import Trunk
+from l2s_nmt.model import Policy
 from l2s_nmt.search.context import Context
+from l2s_nmt.search.randomness import SENTENCES
 from l2s_nmt.search.reference.protocol import Reference
 from l2s_nmt.search.sampling import Decoding
 from l2s_nmt.search.schedules import HALF, Schedule
@@ -34,6 +42,8 @@ class RollIn:
         p_reference: probability of the reference in a mixture, by update.
         mix_unit: draw the policy for each ``state`` or once for the ``sentence``.
         keeps_trunk: keep what the decoding saw, for roll-outs that start from it.
+        cross_trained: policies that write in place of the learner: number i of n of the sentences whose row is
+            i modulo n; empty: the learner writes.
     """
 
     policy: RollInPolicy
@@ -42,11 +52,14 @@ class RollIn:
     p_reference: Schedule = HALF
     mix_unit: Literal["state", "sentence"] = "state"
     keeps_trunk: bool = False
+    cross_trained: tuple[Policy, ...] = ()
 
     def __call__(self, context: Context) -> Trajectories:
         """Roll in; the draws of a sentence depend on nothing but the sentence."""
         if self.policy == "reference":
             return self._reference(context)
+        if self.cross_trained:
+            return self._by_part(context)
         if self.policy == "learned":
             return self._learned(context)
         if self.mix_unit == "sentence":
@@ -89,20 +102,14 @@ class RollIn:
 
     def _by_sentence(self, context: Context) -> Trajectories:
         chosen = context.uniform("mix_in", 1)[:, 0] < self.p_reference(context.draws.update)
-        groups = [(~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]]
-        parts = [
-            write(context.select(rows))
-            for rows, write in zip(groups, (self._learned, self._reference), strict=True)
-            if len(rows)
-        ]
-        width = max(part.tokens.shape[1] for part in parts)
-        order = torch.cat(groups).argsort()
-        return Trajectories(
-            torch.cat([_widen(part.tokens, width, context.policy.pad) for part in parts])[order],
-            torch.cat([part.lengths for part in parts])[order],
-            torch.cat([part.finished for part in parts])[order],
-            torch.cat([_widen(part.by_reference, width, False) for part in parts])[order],
-        )
+        return _by_group(context, chosen.long(), (self._learned, self._reference))
+
+    def _by_part(self, context: Context) -> Trajectories:
+        part = context.batch.rows % SENTENCES % len(self.cross_trained)
+        return _by_group(context, part, [partial(self._other, policy) for policy in self.cross_trained])
+
+    def _other(self, policy: Policy, context: Context) -> Trajectories:
+        return replace(self, cross_trained=(), keeps_trunk=False)(context.seen_by(policy))
 
     def _by_state(self, context: Context) -> Trajectories:
         mixture = StateMixture(self, context)
@@ -145,6 +152,22 @@ def _trajectories(
 ) -> Trajectories:
     last = tokens.gather(1, (lengths - 1)[:, None]).squeeze(1)
     return Trajectories(tokens, lengths, last == eos, by_reference, trunk)
+
+
+def _by_group(
+    context: Context, group: Tensor, write: Sequence[Callable[[Context], Trajectories]]
+) -> Trajectories:
+    """Each row of the batch as its group (B,), an index into ``write``, writes it."""
+    groups = [(group == number).nonzero()[:, 0] for number in range(len(write))]
+    parts = [one(context.select(rows)) for rows, one in zip(groups, write, strict=True) if len(rows)]
+    width = max(part.tokens.shape[1] for part in parts)
+    order = torch.cat(groups).argsort()
+    return Trajectories(
+        torch.cat([_widen(part.tokens, width, context.policy.pad) for part in parts])[order],
+        torch.cat([part.lengths for part in parts])[order],
+        torch.cat([part.finished for part in parts])[order],
+        torch.cat([_widen(part.by_reference, width, False) for part in parts])[order],
+    )
 
 
 def _widen(values: Tensor, width: int, filler: int | bool) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from l2s_nmt.build_cost import Texts, build_cost
+from l2s_nmt.model import Policy
 from l2s_nmt.recipe_search import PReference
 from l2s_nmt.recipe_search import Search as SearchSettings
 from l2s_nmt.search.context import LengthLimit
@@ -30,7 +33,12 @@ from l2s_nmt.search.search import Search
 
 
 def build_search(
-    settings: SearchSettings, limit: LengthLimit, texts: Texts, *, has_targets: bool = True
+    settings: SearchSettings,
+    limit: LengthLimit,
+    texts: Texts,
+    *,
+    has_targets: bool = True,
+    cross_trained: Sequence[Policy] = (),
 ) -> Search | None:
     """The stages that the recipe names; None for teacher forcing.
 
@@ -39,13 +47,14 @@ def build_search(
         limit: where the policy's own sentences are cut.
         texts: how ids become text.
         has_targets: the training data have references.
+        cross_trained: policies that roll in in place of the learner, in evaluation mode.
     """
     if not settings.searches:
         return None
     cost = build_cost(settings.cost, texts)
     reference = build_reference(settings, cost) if has_targets else None
     return Search(
-        roll_in=_roll_in(settings, reference),
+        roll_in=_roll_in(settings, reference, tuple(cross_trained)),
         roll_out=_roll_out(settings, cost, reference),
         cost=cost,
         limit=limit,
@@ -82,7 +91,9 @@ def _schedule(settings: PReference) -> Schedule:
     return Schedule(settings.schedule, settings.start, settings.end, settings.updates)
 
 
-def _roll_in(settings: SearchSettings, reference: Reference | None) -> RollIn:
+def _roll_in(
+    settings: SearchSettings, reference: Reference | None, cross_trained: tuple[Policy, ...]
+) -> RollIn:
     roll_in = settings.roll_in
     best = roll_in.samples if roll_in.decoding == "beam" else 1
     decoding = Decoding(
@@ -99,6 +110,7 @@ def _roll_in(settings: SearchSettings, reference: Reference | None) -> RollIn:
         mix_unit=roll_in.mix_unit,
         keeps_trunk=settings.roll_out.policy not in ("none", "trajectory")
         and settings.decisions.candidates != "full",
+        cross_trained=cross_trained,
     )
 
 
@@ -119,7 +131,9 @@ def _roll_out(settings: SearchSettings, cost: Cost, reference: Reference | None)
         p_reference=_schedule(roll_out.p_reference),
         mix_unit=roll_out.mix_unit,
         horizon=roll_out.horizon,
-        own_is_greedy=settings.roll_in.policy == "learned" and settings.roll_in.decoding == "greedy",
+        own_is_greedy=settings.roll_in.policy == "learned"
+        and settings.roll_in.decoding == "greedy"
+        and not settings.roll_in.cross_trained,
     )
     if settings.bandit is None:
         return Deviations(states, candidates, finish)

@@ -14,12 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import sentencepiece
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.architecture import load_model, new_model
-from l2s_nmt.data.batches import TokenBatches, lengths_of, load_batch, split_batch
+from l2s_nmt.data.batches import Rows, TokenBatches, lengths_of, load_batch, split_batch
 from l2s_nmt.data.corpus import describe_split, load_split, open_split
 from l2s_nmt.data.encode import encode_split
 from l2s_nmt.data.filters import apply_filters
@@ -32,7 +33,7 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.translate import check_lengths
 from l2s_nmt.files import whole_folder
 from l2s_nmt.processes import ALONE, Processes
-from l2s_nmt.recipe import Recipe
+from l2s_nmt.recipe import Fold, Recipe
 from l2s_nmt.recipe import Tokenizer as TokenizerSettings
 from l2s_nmt.run import Run, corpus_place, hub_data
 from l2s_nmt.training.trackers import check_trackers
@@ -233,12 +234,20 @@ def training_data(
         say=say,
     )
     say(f"training data: {report}")
-    batches = TokenBatches(*lengths_of(encoded), recipe.training.batch_tokens, recipe.seed)
+    source, target = lengths_of(encoded)
+    rows, widths = _rows(len(encoded), recipe.data.fold), np.maximum(source, target)
+    batches = TokenBatches(source[rows], target[rows], recipe.training.batch_tokens, recipe.seed)
     return TrainingData(
-        block=in_one_block(batches.epoch),
-        split=lambda rows, parts: split_batch(rows, batches.widths[rows], parts),
-        load=lambda rows: load_batch(encoded, rows, pad),
+        block=in_one_block(lambda epoch: [rows[numbers] for numbers in batches.epoch(epoch)]),
+        split=lambda chosen, parts: split_batch(chosen, widths[chosen], parts),
+        load=lambda chosen: load_batch(encoded, chosen, pad),
     )
+
+
+def _rows(sentences: int, fold: Fold | None) -> Rows:
+    """The rows of the training data that are learned from."""
+    rows: Rows = np.arange(sentences)
+    return rows if fold is None else rows[rows % fold.of != fold.left_out]
 
 
 def cache_folder() -> Path:

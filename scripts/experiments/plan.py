@@ -40,6 +40,8 @@ class Plan:
     systems: dict[Name, System]
     question: str | None = None
     """What a user wants to know who reads the table."""
+    others: dict[Name, System] = field(default_factory=dict)
+    """Runs that systems learn with, such as cross-trained ones, trained before them to runs/CORPUS/NAME."""
     start: str | None = None
     """Recipe of the run that all others start from, relative to the folder of the corpus; None: from scratch."""
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -122,8 +124,21 @@ class Study:
         name = Path(self.plan.start).stem
         return Training(name, self.runs / self.corpus.name / name, settings, self._place(settings))
 
+    def others(self) -> list[Training]:
+        """What systems learn with.
+
+        Raises:
+            UserError: a recipe or a setting is unsound.
+        """
+        return [self._other(name, other) for name, other in self.plan.others.items()]
+
+    def _other(self, name: str, other: System) -> Training:
+        settings = _over(as_settings(read_recipe(self.corpus / other.recipe)), other.settings)
+        run = self.runs / self.corpus.name / name
+        return self._checked(Training(name, run, settings, self._place(settings)), "others")
+
     def trainings(self) -> list[Training]:
-        """All others, system by system.
+        """All systems, one after the other, each with all seeds.
 
         Raises:
             UserError: a recipe or a setting is unsound.
@@ -144,12 +159,25 @@ class Study:
             usual = f"runs/{self.corpus.name}/{start.name}"
             settings["model"] = {**settings["model"], "from_run": usual}
             place = merge(place, {"model": {"from_run": str(start.run)}})
+        crossed = settings["search"].get("roll_in", {}).get("cross_trained")
+        if crossed:
+            here = [str(self._run_of_other(run)) for run in crossed]
+            place = merge(place, {"search": {"roll_in": {"cross_trained": here}}})
         run = self.runs / self.corpus.name / self.path.stem / name / f"seed{seed}"
-        training = Training(name, run, settings, place)
-        try:  # what is unsound is found before hours are spent on the others
+        return self._checked(Training(name, run, settings, place), "systems")
+
+    def _run_of_other(self, path: str) -> Path:
+        """Where a run is that a recipe names as it is published."""
+        usual = Path("runs", self.corpus.name)
+        name = Path(path).name
+        return self.runs / self.corpus.name / name if Path(path) == usual / name else Path(path)
+
+    def _checked(self, training: Training, part: str) -> Training:
+        """What is unsound is found before hours are spent on the rest."""
+        try:
             training.recipe()
         except UserError as error:
-            raise UserError(f"{self.path}: systems.{name}: {error}") from error
+            raise UserError(f"{self.path}: {part}.{training.name}: {error}") from error
         return training
 
     def _place(self, settings: Settings) -> Settings:

@@ -2,7 +2,8 @@
 
 ``results/PLAN/`` beside the plan's recipes holds a comparison for each split and beam as ``SPLIT.beamN.json`` (in the
 format of ``l2s-nmt compare``, without examples), the ``environment.json`` of the first run, and for each run its
-``recipe.yaml`` and ``metrics.jsonl``; ``start`` is the run that the others start from.
+``recipe.yaml`` and ``metrics.jsonl``; ``start`` is the run that the systems start from, and those that they learn with
+stand under their names.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def keep_results(study: Study) -> None:
             print(f"compared on {split} with beam {beam}", flush=True)
     for training in trainings:
         _keep_run(training, study.results / training.name / training.run.name)
+    for other in study.others():
+        _keep_run(other, study.results / other.name)
     start = study.start()
     if start is not None:
         _keep_run(start, study.results / "start")

@@ -21,7 +21,7 @@ def is_trained(training: Training) -> bool:
 
 
 def train_all(study: Study, jobs: int, threads: int) -> None:
-    """Train the start, then all others; what was interrupted goes on.
+    """Train the start, what systems learn with, and the systems; what was interrupted goes on.
 
     Args:
         study: what to train.
@@ -29,12 +29,13 @@ def train_all(study: Study, jobs: int, threads: int) -> None:
         threads: of each.
 
     Raises:
-        UserError: a training failed; the others have been done.
+        UserError: a training failed; those beside it have been done.
     """
-    start, others = study.start(), study.trainings()
+    start, others, systems = study.start(), study.others(), study.trainings()
     if start is not None:
         _train([start], 1, jobs * threads)
     _train(others, jobs, threads)
+    _train(systems, jobs, threads)
 
 
 def _train(trainings: Sequence[Training], jobs: int, threads: int) -> None:

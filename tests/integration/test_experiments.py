@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from l2s_nmt.errors import UserError
-from l2s_nmt.recipe_yaml import dump_yaml
+from l2s_nmt.recipe_yaml import dump_yaml, load_yaml
+from l2s_nmt.run import Run
 from scripts.experiments import scorings, trainings
 from scripts.experiments.drawing import draw
 from scripts.experiments.jobs import command
@@ -195,6 +196,35 @@ def test_what_stands_in_two_plans_is_trained_and_scored_once(
     shutil.copytree(runs / "little" / "start" / "best", first.trainings()[0].run / "best", dirs_exist_ok=True)
     score_all(first, 1, 1)
     assert [arguments[:2] for arguments in said] == [["evaluate", str(first.trainings()[0].run)]]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_systems_learn_with_is_trained_before_them(plan: Path, tmp_path: Path) -> None:
+    parts = {
+        f"half_{part}": {"recipe": "start.yaml", "settings": {"data": {"fold": {"of": 2, "left_out": part}}}}
+        for part in (0, 1)
+    }
+    paths = [f"runs/little/{name}" for name in parts]
+    written = load_yaml(plan.read_text(), str(plan), "a plan", numbered=False)[0]
+    written["others"] = parts
+    written["seeds"] = [1]
+    written["beams"] = [1]
+    search = written["systems"]["search"]["settings"]["search"]
+    search["roll_in"] = {"cross_trained": paths}
+    plan.write_text(dump_yaml(written))
+    runs = tmp_path / "elsewhere"
+    study = Study.read(plan, runs, None)
+    train_all(study, 1, 1)
+    assert [one.run for one in study.others()] == [runs / "little" / name for name in parts]
+    learner = Run(study.trainings()[1].run).read_recipe()
+    assert learner.search.roll_in.cross_trained == tuple(str(runs / "little" / name) for name in parts)
+    score_all(study, 1, 1)
+    keep_results(study)
+    for part, name in enumerate(parts):
+        assert f"left_out: {part}" in (study.results / name / "recipe.yaml").read_text()
+    published = (study.results / "search" / "seed1" / "recipe.yaml").read_text()
+    assert all(path in published for path in paths)
+    assert str(runs) not in published
 
 
 def recipes_page(recipes: Path) -> str:

@@ -293,6 +293,20 @@ def test_all_errors_are_told_at_once(file: Path) -> None:
         ),
         (["data.block=0"], "data.block", "1"),
         (
+            ["data={streaming: true, fold: {of: 2}}"],
+            "data",
+            "set fold null, or streaming false",
+        ),
+        (["data.fold={of: 3, left_out: 3}"], "data.fold", "the parts are 0 to 2"),
+        (
+            [
+                "data.streaming=true",
+                "search={algorithm: aggrevated, roll_in: {cross_trained: [one, two]}}",
+            ],
+            "recipe",
+            "set data.streaming false, or search.roll_in.cross_trained []",
+        ),
+        (
             ["data.streaming=true", "search={algorithm: dagger}"],
             "recipe",
             "set data.streaming false, or search.aggregation null",

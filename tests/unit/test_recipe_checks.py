@@ -44,6 +44,22 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"roll_in": {"decoding": "beam", "beam": 4, "samples": 5}},
         "at most 4",
     ),
+    "others that would go unused": (
+        "aggrevated",
+        {"roll_in": {"policy": "reference", "samples": 1, "cross_trained": ["one", "two"]}},
+        "set roll_in.policy learned",
+    ),
+    "others without a loss": (
+        "teacher_forcing",
+        {"roll_in": {"cross_trained": ["one", "two"]}},
+        "set roll_in.policy reference, or loss.weight",
+    ),
+    "one part alone": ("aggrevated", {"roll_in": {"cross_trained": ["one"]}}, "two or more"),
+    "a gradient of what others wrote": (
+        "reinforce",
+        {"roll_in": {"cross_trained": ["one", "two"]}},
+        "remove roll_in.cross_trained",
+    ),
     # ---- imitation
     "candidates in imitation": (
         "dagger",

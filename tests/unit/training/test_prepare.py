@@ -10,10 +10,11 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.data.tokenizer import encode_sources, encode_targets, train_tokenizer
+from l2s_nmt.data.tokenizer import encode_sources, encode_targets, train_tokenizer, vocabularies
 from l2s_nmt.errors import UserError
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import read_recipe
@@ -134,6 +135,33 @@ def test_several_references_from_the_files_to_the_batch(
         assert lengths == [*map(len, expected), 0][:2]
         ids = zip(batch.references[row].tolist(), lengths, strict=True)
         assert [tokens[:length] for tokens, length in ids if length] == expected
+
+
+@pytest.mark.parametrize("left_out", [0, 2])
+def test_a_part_of_the_sentences_is_left_out_of_training_alone(
+    left_out: int, corpus: Path, tmp_path: Path
+) -> None:
+    whole, without = recipe_of(corpus), recipe_of(corpus, fold={"of": 3, "left_out": left_out})
+    texts = read_corpus(without, print)
+    tokenizers = [
+        find_tokenizer(recipe, texts, tmp_path / name)
+        for name, recipe in {"all": whole, "some": without}.items()
+    ]
+    assert vocabularies(tokenizers[0]) == vocabularies(tokenizers[1])
+    every, some = (
+        training_data(recipe, texts, tokenizers[0], find_model(recipe, tokenizers[0]), print)
+        for recipe in (whole, without)
+    )
+    for epoch in range(2):
+        updates = some.block(epoch, 0)
+        assert updates is not None
+        learned = [row for row in range(TRAIN) if row % 3 != left_out]
+        assert sorted(np.concatenate(updates).tolist()) == learned
+        parts = [rows for update in updates for rows in some.split(update, 2)]
+        assert sorted(np.concatenate(parts).tolist()) == learned
+    one, other = every.load(np.arange(3, 9)), some.load(np.arange(3, 9))
+    assert one.rows.tolist() == other.rows.tolist() == list(range(3, 9))
+    assert torch.equal(one.target, other.target)
 
 
 def test_the_generated_corpus_gets_its_numbers_of_references(tmp_path: Path) -> None:

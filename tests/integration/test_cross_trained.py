@@ -1,0 +1,93 @@
+"""Runs that leave out a part of the sentences each, and one that learns from how they translate it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import command, done, read_lines, tiny_recipe, without_times, write_recipe
+
+TRAINING = {"max_updates": 6, "validate_every": 6, "checkpoint_every": 3, "log_every": 1}
+
+
+@pytest.fixture(scope="module")
+def halves(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A run without the even sentences and one without the odd ones."""
+    folder = tmp_path_factory.mktemp("halves")
+    for part in (0, 1):
+        recipe = tiny_recipe(corpus, training=TRAINING)
+        recipe["data"]["fold"] = {"of": 2, "left_out": part}
+        done(
+            command(
+                "train", write_recipe(folder / f"{part}.yaml", recipe), "--output", folder / f"half{part}"
+            )
+        )
+    return [folder / "half0", folder / "half1"]
+
+
+def learner(corpus: Path, runs: list[Path], **sections: Any) -> dict[str, Any]:
+    search = {
+        "algorithm": "aggrevated",
+        "roll_in": {"cross_trained": [*map(str, runs)]},
+        "length_limit": {"factor": 1.0, "constant": 3},
+    }
+    return tiny_recipe(corpus, **{"search": search, "training": TRAINING, **sections})
+
+
+def test_learns_from_what_the_others_wrote_and_goes_on_exactly(
+    corpus: Path, halves: list[Path], tmp_path: Path
+) -> None:
+    path = write_recipe(tmp_path / "recipe.yaml", learner(corpus, halves))
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    done(command("train", path, "--output", straight))
+    shutil.copytree(straight, resumed)
+    for newest in sorted((resumed / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(newest)
+    done(command("train", path, "--output", resumed))
+    lines = without_times(read_lines(straight / "metrics.jsonl"))
+    assert without_times(read_lines(resumed / "metrics.jsonl")) == lines
+    weights = [(run / "last" / "model.safetensors").read_bytes() for run in (straight, resumed)]
+    assert weights[0] == weights[1]
+
+    swapped = learner(corpus, halves)
+    del swapped["search"]["roll_in"]
+    own = tmp_path / "own"
+    done(command("train", write_recipe(tmp_path / "own.yaml", swapped), "--output", own))
+    first = [read_lines(run / "metrics.jsonl")[0]["roll_in_cost"] for run in (straight, own)]
+    assert first[0] != first[1]  # the learner alone knows less after no update than the others after six
+    done(command("explain", straight, "--output", tmp_path / "page", "--index", "1"))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("order", "needs data.fold {of: 2, left_out: 0}, and it has {of: 2, left_out: 1}"),
+        ("whole", "it has none, so it learned from all sentences"),
+        ("filters", "its data.filters are others"),
+        ("tokenizer", "its vocabulary is not the learner's"),
+        ("missing", "not a run directory"),
+        ("positions", "64 positions are fewer than the learner's"),
+    ],
+)
+def test_runs_that_do_not_fit_are_refused(
+    change: str, expected: str, corpus: Path, halves: list[Path], tmp_path: Path
+) -> None:
+    recipe = learner(corpus, halves[::-1] if change == "order" else halves)
+    if change == "whole":
+        whole = tmp_path / "whole"
+        start = write_recipe(tmp_path / "whole.yaml", tiny_recipe(corpus, training={"max_updates": 1}))
+        done(command("train", start, "--output", whole))
+        recipe = learner(corpus, [whole, halves[1]])
+    if change == "filters":
+        recipe["data"]["filters"] = {"max_tokens": 60}
+    if change == "tokenizer":
+        recipe["tokenizer"]["vocabulary"] = 70
+    if change == "missing":
+        recipe["search"]["roll_in"]["cross_trained"][1] = str(tmp_path / "nothing")
+    if change == "positions":
+        recipe["model"]["architecture"]["positions"] = 70
+    outcome = command("train", write_recipe(tmp_path / "recipe.yaml", recipe), "--output", tmp_path / "run")
+    assert expected in outcome.error()
