@@ -200,6 +200,24 @@ def _whole_translation(search: Search) -> str | None:
     return None
 
 
+def _prefixes(search: Search) -> str | None:
+    loss = search.loss
+    if loss.weight == 0 or loss.name == "own" or not LOSSES[loss.name].compares_prefixes:
+        return None
+    if search.roll_out.policy != "reference" or search.decisions.candidates != "full":
+        return (
+            f"{loss.name} needs the cost of every token; set roll_out.policy reference and "
+            "decisions.candidates full"
+        )
+    if search.decisions.states != "all":
+        return f"{loss.name} compares whole prefixes; set decisions.states all"
+    if search.roll_in.samples < 2:
+        return f"{loss.name} compares translations of a sentence; set roll_in.samples 2 or more"
+    if search.aggregation is not None:
+        return f"{loss.name} compares what one policy wrote; remove aggregation"
+    return None
+
+
 def _bandit(search: Search) -> str | None:
     if search.bandit is None:
         return None
@@ -276,6 +294,7 @@ _RULES: tuple[Callable[[Search], str | None], ...] = (
     _whole_translation,
     _imitation,
     _learned_roll_out,
+    _prefixes,
     _bandit,
     _reference_roll_out,
     _aggregation,

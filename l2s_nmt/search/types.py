@@ -46,6 +46,10 @@ class Decisions:
     sentence of its own."""
     visits: Tensor | None = None
     """(N,) float: how many of the sentence's trajectories came through each state; None: one through each."""
+    parent: Tensor | None = None
+    """(N,) the state one token before each, -1 at the beginning, for losses that compare prefixes; None: not known."""
+    last: Tensor | None = None
+    """(N,) the token that leads from the parent to each state; of no meaning at the beginning."""
 
     def __len__(self) -> int:
         return int(self.sentence.numel())
@@ -59,6 +63,8 @@ class Decisions:
             self.mask[states],
             None if self.group is None else self.group[states],
             None if self.visits is None else self.visits[states],
+            None if self.parent is None else self.parent[states],
+            None if self.last is None else self.last[states],
         )
 
     def weigh(self, values: Tensor) -> Tensor:

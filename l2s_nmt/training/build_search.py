@@ -13,6 +13,7 @@ from l2s_nmt.search.costs.cost import Cost
 from l2s_nmt.search.costs.own import load_function
 from l2s_nmt.search.decisions.candidates import CandidateChoice
 from l2s_nmt.search.decisions.states import StateChoice
+from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.reference.bleu import BleuOracle
 from l2s_nmt.search.reference.copy import Copy
 from l2s_nmt.search.reference.edit_distance import EditDistance
@@ -122,7 +123,8 @@ def _roll_out(settings: SearchSettings, cost: Cost, reference: Reference | None)
     if roll_out.policy == "none":
         return ReferenceActions(states, _needed(reference), settings.reference.coaching)
     if decisions.candidates == "full":
-        return ReferenceCosts(states, _needed(reference))
+        linked = settings.loss.function is None and LOSSES[settings.loss.name].compares_prefixes
+        return ReferenceCosts(states, _needed(reference), linked)
     candidates = CandidateChoice(decisions.candidates, decisions.k, reference)
     finish = RollOutPolicy(
         policy=roll_out.policy,

@@ -60,6 +60,31 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"roll_in": {"cross_trained": ["one", "two"]}},
         "remove roll_in.cross_trained",
     ),
+    # ---- losses that compare prefixes
+    "a beam with candidates": (
+        "lols",
+        {"loss": {"name": "beam_expected_cost"}, "roll_in": {"decoding": "sample", "samples": 2}},
+        "set roll_out.policy reference",
+    ),
+    "a beam at some states": (
+        "aggrevated",
+        {"loss": {"name": "beam_expected_cost"}, "decisions": {"states": "uniform"}},
+        "set decisions.states all",
+    ),
+    "a beam of one": (
+        "aggrevated",
+        {"loss": {"name": "beam_expected_cost"}, "roll_in": {"samples": 1}},
+        "set roll_in.samples 2",
+    ),
+    "a beam of several policies": (
+        "aggrevated",
+        {
+            "loss": {"name": "beam_expected_cost"},
+            "roll_in": {"decoding": "sample", "samples": 2},
+            "aggregation": {},
+        },
+        "remove aggregation",
+    ),
     # ---- imitation
     "candidates in imitation": (
         "dagger",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from l2s_nmt.search.losses.scope import Support, listed_log_policy
+from l2s_nmt.search.losses.scope import Support, listed_log_policy, softmax_within
 from l2s_nmt.search.types import CostVectors, Decisions
 
 
@@ -37,14 +37,7 @@ def minimum_risk(
     # All states of a trajectory write the same.
     group_of = group_of_state.new_zeros(len(names)).scatter(0, trajectory, group_of_state)
     cost = log_probs.new_zeros(len(names)).scatter(0, trajectory, costs.costs.squeeze(1).to(log_probs.dtype))
-    weight = _softmax_within(alpha * log_likelihood, group_of, len(groups))
+    weight = softmax_within(alpha * log_likelihood, group_of, len(groups))
     risk = log_probs.new_zeros(len(groups)).index_add(0, group_of, weight * cost)
     share: Tensor = risk / group_of.bincount(minlength=len(groups))
     return share[group_of_state]
-
-
-def _softmax_within(scores: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Softmax of (M,) scores among those of the same group."""
-    highest = scores.new_full((groups,), -torch.inf).scatter_reduce(0, group, scores.detach(), "amax")
-    weights = (scores - highest[group]).exp()
-    return weights / weights.new_zeros(groups).index_add(0, group, weights)[group]

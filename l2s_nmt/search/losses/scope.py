@@ -107,3 +107,10 @@ def listed_log_policy(
     # Not minus infinity: of a state without a real action, the softmax must still have a gradient.
     scores = scores.masked_fill(~decisions.mask, torch.finfo(scores.dtype).min)
     return scores.log_softmax(1).masked_fill(~decisions.mask, 0)
+
+
+def softmax_within(scores: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Softmax of (M,) scores among those of the same group (M,), out of so many groups."""
+    highest = scores.new_full((groups,), -torch.inf).scatter_reduce(0, group, scores.detach(), "amax")
+    weights = (scores - highest[group]).exp()
+    return weights / weights.new_zeros(groups).index_add(0, group, weights)[group]

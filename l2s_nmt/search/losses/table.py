@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from l2s_nmt.search.losses.beam import beam_expected_cost
 from l2s_nmt.search.losses.cost_regression import cost_regression
 from l2s_nmt.search.losses.divergences import inverse_kl, js, kl
 from l2s_nmt.search.losses.expected_cost import expected_cost
@@ -64,6 +65,8 @@ class Loss:
     """Whether the support is a choice: the whole vocabulary or the candidates."""
     whole_translations: bool = False
     """Whether it takes the one action that a trajectory took and the trajectory's own loss, not a cost vector."""
+    compares_prefixes: bool = False
+    """Whether it compares the states of a sentence's trajectories with each other, and asks for every token's cost."""
 
 
 LOSSES: dict[str, Loss] = {
@@ -143,6 +146,14 @@ LOSSES: dict[str, Loss] = {
         summary="log-loss of an action that succeeds with probability exp(-alpha cost)",
         uses_alpha=True,
         normalises=True,
+    ),
+    "beam_expected_cost": Loss(
+        beam_expected_cost,
+        paper="Negrinho, Gormley & Gordon 2018, Learning Beam Search Policies via Imitation Learning",
+        summary="expected cost of a step of a beam: of its prefixes, by softmax(alpha log P), and of what follows them",
+        uses_alpha=True,
+        normalises=False,
+        compares_prefixes=True,
     ),
     "policy_gradient": Loss(
         policy_gradient,

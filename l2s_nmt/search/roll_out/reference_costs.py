@@ -28,15 +28,19 @@ class ReferenceCosts:
     Args:
         states: where.
         reference: the reference policy.
+        linked: say how the states follow each other; then each counts once, however often it was visited.
     """
 
     states: StateChoice
     reference: Reference
+    linked: bool = False
 
     def __call__(self, context: Context, trajectories: Trajectories) -> Outcome:
         """Nothing is rolled out."""
         sentence, position, visits = _distinct(context, trajectories, *self.states(context, trajectories))
         decisions, costs = self.reference.costs(context, trajectories.tokens, sentence, position)
+        if self.linked:
+            return Outcome(_linked(context, trajectories, decisions), costs, 0)
         return Outcome(replace(decisions, visits=visits), costs, 0)
 
 
@@ -99,3 +103,16 @@ def _distinct(
     row = first_with_prefix(trajectories.tokens, context.source)[sentence, position]
     states, visits = torch.unique(row * width + position, return_counts=True)
     return states // width, states % width, visits.float()
+
+
+def _linked(context: Context, trajectories: Trajectories, decisions: Decisions) -> Decisions:
+    """All distinct states, with the one before each."""
+    tokens, sentence, position = trajectories.tokens, decisions.sentence, decisions.position
+    rows = torch.arange(len(tokens), device=tokens.device)
+    source = rows if context.source is None else context.source
+    before = (position - 1).clamp(min=0)
+    row = first_with_prefix(tokens, source)[sentence, before]
+    number = torch.full_like(tokens, -1)
+    number[sentence, position] = torch.arange(len(decisions), device=tokens.device)
+    parent = number[row, before].masked_fill(position == 0, -1)
+    return replace(decisions, group=source[sentence], parent=parent, last=tokens[sentence, before])
