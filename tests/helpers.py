@@ -9,8 +9,7 @@ import random
 import signal
 import subprocess
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,39 +87,6 @@ def process(*arguments: str | Path, launcher: Sequence[str] = (), stdin: bytes =
         os.killpg(started.pid, signal.SIGKILL)  # with the processes that a launcher started
         raise
     return Outcome(started.returncode, out.decode(), err.decode())
-
-
-@dataclass(frozen=True)
-class Fork:
-    """A command in a copy of this process, which has all libraries loaded."""
-
-    pid: int
-    pipe: int
-
-    def outcome(self) -> Outcome:
-        """Wait for its end; the status is negative where a signal ended it, 70 where something unforeseen did."""
-        with open(self.pipe, encoding="utf-8") as pipe:
-            err = pipe.read()
-        return Outcome(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), "", err)
-
-
-def fork(*arguments: str | Path, prepare: Callable[[], object] = lambda: None) -> Fork:
-    """Start a command in a copy of this process, after something else was done there."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(writing)
-        return Fork(child, reading)
-    status, err = 70, ""
-    try:
-        prepare()
-        outcome = command(*arguments)
-        status, err = outcome.status, outcome.err
-    except BaseException:
-        err = traceback.format_exc()
-    finally:
-        os.write(writing, err.encode())
-        os._exit(status)
 
 
 def launcher(processes: int, kind: str = "--multi_gpu") -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -42,8 +42,9 @@ class Copy:
         if self.runs():
             os.kill(self.pid, number)
 
-    def outcome(self, until: float) -> Outcome:
-        """Wait for its end until that time of the monotonic clock."""
+    def outcome(self, within: float = 120) -> Outcome:
+        """Wait for its end for so many seconds; the status is negative where a signal ended it."""
+        until = time.monotonic() + within
         while self.runs():
             assert time.monotonic() < until, "it does not end"
             time.sleep(0.02)
@@ -55,9 +56,9 @@ class Copy:
         return Outcome(self.status, *texts)
 
 
-def start_copy(*arguments: str | Path) -> Copy:
-    """Start one process of a command, which works alone."""
-    return _copy(arguments, ROOT, b"", {})
+def start_copy(*arguments: str | Path, prepare: Callable[[], object] = lambda: None) -> Copy:
+    """Start one process of a command, which works alone, after something else was done there."""
+    return _copy(arguments, ROOT, b"", {}, prepare)
 
 
 def copied(*arguments: str | Path) -> Outcome:
@@ -99,7 +100,7 @@ def ends(copies: Sequence[Copy], within: float) -> list[Outcome]:
     """What each left behind; none is there afterwards."""
     until = time.monotonic() + within
     try:
-        return [copy.outcome(until) for copy in copies]
+        return [copy.outcome(until - time.monotonic()) for copy in copies]
     finally:
         for copy in copies:
             copy.send(signal.SIGKILL)
@@ -113,7 +114,13 @@ def together(count: int, *arguments: str | Path, stdin: bytes = b"") -> str:
     return "".join(outcome.out for outcome in outcomes)
 
 
-def _copy(arguments: Sequence[str | Path], folder: Path, stdin: bytes, environment: dict[str, str]) -> Copy:
+def _copy(
+    arguments: Sequence[str | Path],
+    folder: Path,
+    stdin: bytes,
+    environment: dict[str, str],
+    prepare: Callable[[], object] = lambda: None,
+) -> Copy:
     given, out, err = (tempfile.TemporaryFile() for _ in range(3))  # noqa: SIM115 (closed by whoever drops a Copy)
     given.write(stdin)
     given.seek(0)
@@ -121,12 +128,13 @@ def _copy(arguments: Sequence[str | Path], folder: Path, stdin: bytes, environme
     if child:
         given.close()
         return Copy(child, out, err)
-    status = 70
+    status = 70  # of what is unforeseen
     try:
         for number, stream in enumerate((given, out, err)):
             os.dup2(stream.fileno(), number)
         os.chdir(folder)
         os.environ.update(environment)
+        prepare()
         status = _run([str(argument) for argument in arguments])
     except BaseException:
         os.write(2, traceback.format_exc().encode())

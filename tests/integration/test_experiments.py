@@ -24,7 +24,8 @@ from scripts.experiments.scorings import score_all
 from scripts.experiments.trainings import is_trained, train_all
 from scripts.run_experiments import main
 from scripts.which_settings import sections
-from tests.helpers import ROOT, files_below, fork, read_lines, tiny_recipe, write_recipe
+from tests.helpers import ROOT, files_below, read_lines, tiny_recipe, write_recipe
+from tests.processes import start_copy
 
 PLANS = sorted((ROOT / "recipes").glob("*/experiments/*.yaml"))
 
@@ -61,7 +62,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in copies of this process, which has all libraries loaded; only the time that takes is another."""
 
     def forked(arguments: Sequence[str], threads: int) -> str | None:
-        ended = fork(*arguments).outcome()
+        ended = start_copy(*arguments).outcome()
         return ended.err.strip().splitlines()[-1] if ended.status else None
 
     monkeypatch.setattr(trainings, "command", forked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import signal
@@ -19,13 +18,12 @@ from tests.helpers import (
     command,
     done,
     files_below,
-    fork,
     read_lines,
     tiny_recipe,
     without_times,
     write_recipe,
 )
-from tests.processes import ends, start_together
+from tests.processes import ends, start_copy, start_together
 
 UPDATES = 30
 
@@ -132,7 +130,7 @@ def test_a_full_disk_ends_training_and_the_last_checkpoint_is_intact(
     if size == METRICS:
         size = (run / "metrics.jsonl").stat().st_size + 100
     before = files_below(run / "checkpoints")
-    outcome = fork("train", path, "--output", run, prepare=partial(full_disk, size)).outcome()
+    outcome = start_copy("train", path, "--output", run, prepare=partial(full_disk, size)).outcome()
     assert outcome.status == 3, outcome.err
     assert "cannot be written (File too large). What was saved before is intact: make room" in outcome.err
     assert "Traceback" not in outcome.err
@@ -160,12 +158,12 @@ def test_a_folder_that_cannot_be_written_ends_training(corpus: Path, straight: P
 
 def test_a_second_run_in_the_same_directory_is_refused(corpus: Path, tmp_path: Path) -> None:
     run, path = tmp_path / "run", recipe(corpus, tmp_path, max_updates=100_000)
-    first = fork("train", path, "--output", run)
+    first = start_copy("train", path, "--output", run)
     while not (run / "metrics.jsonl").exists():
         time.sleep(0.05)
     message = command("train", path, "--output", run).error()
     assert f"{run}: another process is writing this run" in message
-    os.kill(first.pid, signal.SIGTERM)
+    first.send(signal.SIGTERM)
     assert first.outcome().status == 128 + signal.SIGTERM
 
 
@@ -199,9 +197,9 @@ def test_a_run_goes_on_with_another_number_of_processes(corpus: Path, tmp_path: 
     run, straight = tmp_path / "run", tmp_path / "straight"
     done(command(*arguments, straight))
 
-    alone = fork(*arguments, run)
+    alone = start_copy(*arguments, run)
     wait_for_update(run, 9)
-    os.kill(alone.pid, signal.SIGTERM)
+    alone.send(signal.SIGTERM)
     assert alone.outcome().status == 128 + signal.SIGTERM
 
     two = start_together(2, *arguments, run)

@@ -18,13 +18,13 @@ from tests.helpers import (
     command,
     done,
     files_below,
-    fork,
     read_lines,
     start,
     tiny_recipe,
     without_times,
     write_recipe,
 )
+from tests.processes import start_copy
 
 UPDATES = 100
 
@@ -123,11 +123,11 @@ def test_a_run_killed_again_and_again_goes_on(
     while killed < kills:
         if killed % 2:
             operations = draw.randint(1, 120)
-            child = fork(*arguments, prepare=partial(kill_after_file_operations, operations))
+            child = start_copy(*arguments, prepare=partial(kill_after_file_operations, operations))
         else:
-            child = fork(*arguments)
+            child = start_copy(*arguments)
             time.sleep(draw.uniform(0.2, 2.5))
-            os.kill(child.pid, signal.SIGKILL)
+            child.send(signal.SIGKILL)
         outcome = child.outcome()
         if outcome.status == -signal.SIGKILL:
             killed += 1

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import l2s_nmt
-from tests.helpers import ROOT, command, done, fork, start, write_recipe
+from tests.helpers import ROOT, command, done, start, write_recipe
+from tests.processes import start_copy
 from tests.same_training import recipe
 
 
@@ -201,13 +202,13 @@ def test_a_file_is_whole_or_can_be_gone_on_with(
     gone_on = 0
     for kills in range(60):
         begun_with = lines_of(partial)
-        child = fork(*arguments)
+        child = start_copy(*arguments)
         if kills % 2:  # after some progress, however long that takes here
             wait_until(lambda so_far=begun_with: output.exists() or lines_of(partial) > so_far)  # type: ignore[misc]
             time.sleep(chance.uniform(0, 0.1))
         else:  # anywhere, loading the model too
             time.sleep(chance.uniform(0.1, 0.6))
-        os.kill(child.pid, signal.SIGKILL)
+        child.send(signal.SIGKILL)
         outcome = child.outcome()
         if output.exists():
             break

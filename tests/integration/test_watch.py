@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
 
-from tests.helpers import command, done, fork, tiny_recipe, write_recipe
+from tests.helpers import command, done, tiny_recipe, write_recipe
+from tests.processes import start_copy
 
 
 def test_a_run_is_followed_to_its_end(corpus: Path, tmp_path: Path) -> None:
@@ -17,12 +17,12 @@ def test_a_run_is_followed_to_its_end(corpus: Path, tmp_path: Path) -> None:
     path = write_recipe(
         tmp_path / "recipe.yaml", tiny_recipe(corpus, search={"algorithm": "aggrevated"}, training=training)
     )
-    first = fork("train", path, "--output", run)
+    first = start_copy("train", path, "--output", run)
     while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_bytes().count(b"\n") < 5:
         time.sleep(0.01)
-    os.kill(first.pid, signal.SIGKILL)
+    first.send(signal.SIGKILL)
     assert first.outcome().status == -signal.SIGKILL
-    watching = fork("watch", run)
+    watching = start_copy("watch", run)
     time.sleep(4)  # for what is there already to be read
     done(command("train", path, "--output", run))
     outcome = done(watching.outcome())
@@ -41,9 +41,9 @@ def test_watching_ends_with_the_terminal(corpus: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "recipe.yaml", tiny_recipe(corpus, training={"max_updates": 2}))
     done(command("train", path, "--output", tmp_path / "run"))
     (tmp_path / "run" / "metrics.jsonl").write_text("")
-    watching = fork("watch", tmp_path / "run")
+    watching = start_copy("watch", tmp_path / "run")
     time.sleep(3)
-    os.kill(watching.pid, signal.SIGINT)
+    watching.send(signal.SIGINT)
     outcome = watching.outcome()
     assert outcome.status == 130
     assert "Traceback" not in outcome.err

@@ -1,124 +1,41 @@
+"""Every form of a corpus gives the same rows."""
+
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2s_nmt.data.corpus import EmbeddedCorpus, HubData, describe_split, load_split, open_split
+from l2s_nmt.data.corpus import EmbeddedCorpus, HubData, describe_split, load_split
 from l2s_nmt.data.store import REPORT, TABLE
 from l2s_nmt.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
-    return folder
-
-
-def load(
-    folder: Path, split: str = "train", source: str = "de", target: str = "en", targets: bool = True
-) -> list[dict[str, Any]]:
-    dataset = load_split(
-        split,
-        files=str(folder),
-        hub=None,
-        embedded=None,
-        source_language=source,
-        target_language=target,
-        targets=targets,
-    )
-    return list(dataset)
-
-
-def refused(
-    folder: Path, split: str = "train", source: str = "de", target: str = "en", targets: bool = True
-) -> str:
-    with pytest.raises(UserError) as caught:
-        load(folder, split, source, target, targets)
-    return str(caught.value)
-
-
-def row(source: str, references: list[str], line: int) -> dict[str, object]:
-    return {"source": source, "references": references, "line": line}
-
-
-EXPECTED = [row('ein "Hund', ["a dog", "one dog"], 1), row("zwei\u2028Hunde\x85", ["two dogs"], 2)]
-
-
-def write_text(folder: Path) -> None:
-    (folder / "train.de").write_bytes('\ufeffein "Hund\nzwei\u2028Hunde\x85\r\n'.encode())
-    (folder / "train.en").write_text("a dog\ntwo dogs", encoding="utf-8")  # no newline at the end
-    (folder / "train.en.1").write_text("one dog\n\n", encoding="utf-8")
-
-
-def write_gz(folder: Path) -> None:
-    write_text(folder)
-    for path in list(folder.iterdir()):
-        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
-        path.unlink()
-
-
-def write_tsv(folder: Path) -> None:
-    lines = 'ein "Hund\ta dog\tone dog\nzwei\u2028Hunde\x85\ttwo dogs\t\n'
-    (folder / "train.tsv").write_text(lines, encoding="utf-8")
-
-
-def write_jsonl(folder: Path) -> None:
-    first = {"de": 'ein "Hund', "en": ["a dog", "one dog"]}
-    second = {"translation": {"en": "two dogs", "de": "zwei\u2028Hunde\x85"}}
-    text = "\n".join(json.dumps(record, ensure_ascii=False) for record in (first, second))
-    (folder / "train.jsonl").write_text(text, encoding="utf-8")
-
-
-def write_parquet(folder: Path) -> None:
-    records = [{"id": 7, "de": r["source"], "en": r["references"]} for r in EXPECTED]
-    pq.write_table(pa.Table.from_pylist(records), folder / "train.parquet")
-
-
-def write_parquet_translation(folder: Path) -> None:
-    records = [{"translation": {"de": r["source"], "en": r["references"]}} for r in EXPECTED]
-    pq.write_table(pa.Table.from_pylist(records), folder / "train.parquet")
-
-
-def write_pair_in_name(folder: Path) -> None:
-    write_text(folder)
-    for path in list(folder.iterdir()):
-        path.rename(folder / path.name.replace("train.", "train.de-en."))
-
-
-WRITERS = [
+from tests.unit.data.corpora import (
+    ALONE,
+    EXPECTED,
+    WRITERS,
+    load,
+    opened,
+    refused,
+    row,
+    write_source_gz,
+    write_source_jsonl,
+    write_source_pair_in_name,
+    write_source_parquet,
+    write_source_text,
+    write_source_tsv,
     write_text,
-    write_gz,
-    write_tsv,
-    write_jsonl,
-    write_parquet,
-    write_parquet_translation,
-    write_pair_in_name,
-]
+)
 
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_every_form_gives_the_same_rows(tmp_path: Path, write: Any) -> None:
     write(tmp_path)
     assert load(tmp_path) == EXPECTED
-
-
-ALONE = [{**expected, "references": []} for expected in EXPECTED]
-
-
-def opened(folder: Path, targets: bool = True, **changes: Any) -> Any:
-    place: dict[str, Any] = {"files": str(folder), "hub": None, "target_language": "en"}
-    return open_split("train", **place | {"source_language": "de"} | changes, targets=targets)
 
 
 @pytest.mark.parametrize("targets", [True, False])
@@ -155,17 +72,6 @@ def test_errors_behind_what_was_skipped_name_the_line(tmp_path: Path) -> None:
     (tmp_path / "train.en").write_bytes(b"a\nb\n\xff\n")
     with pytest.raises(UserError, match=r"train\.en, line 3: byte 1"):
         list(opened(tmp_path)(2))
-
-
-def test_a_hub_data_set_is_opened_anywhere(tmp_path: Path) -> None:
-    records = [{"de": f"quelle {number}", "en": f"target {number}"} for number in range(5)]
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    of_hub = opened(tmp_path, files=None, hub=HubData(str(tmp_path)))
-    for skip in (0, 3, 5, 6):
-        rows = [(r["de"], [r["en"]], line) for line, r in enumerate(records, 1)]
-        assert list(of_hub(skip)) == rows[skip:]
-    with pytest.raises(UserError, match=r"split train, line 5: no 'fr'; found de, en"):
-        list(opened(tmp_path, files=None, hub=HubData(str(tmp_path)), target_language="fr")(4))
 
 
 def damage(path: Path, how: str) -> None:
@@ -205,37 +111,6 @@ def test_sources_alone_of_every_form_of_pairs(tmp_path: Path, write: Any) -> Non
     assert load(tmp_path, targets=False) == ALONE
     assert load(tmp_path) == EXPECTED, "one must not be taken for the other"
     assert load(tmp_path, targets=False) == ALONE
-
-
-def write_source_text(folder: Path) -> None:
-    write_text(folder)
-    for path in folder.glob("train.en*"):
-        path.unlink()
-
-
-def write_source_gz(folder: Path) -> None:
-    write_gz(folder)
-    for path in folder.glob("train.en*"):
-        path.unlink()
-
-
-def write_source_pair_in_name(folder: Path) -> None:
-    write_source_text(folder)
-    (folder / "train.de").rename(folder / "train.de-en.de")
-
-
-def write_source_tsv(folder: Path) -> None:
-    (folder / "train.tsv").write_text('ein "Hund\nzwei\u2028Hunde\x85\n', encoding="utf-8")
-
-
-def write_source_jsonl(folder: Path) -> None:
-    records = ({"de": 'ein "Hund'}, {"translation": {"de": "zwei\u2028Hunde\x85", "fr": 1}})
-    text = "\n".join(json.dumps(record) for record in records)
-    (folder / "train.jsonl").write_text(text, encoding="utf-8")
-
-
-def write_source_parquet(folder: Path) -> None:
-    pq.write_table(pa.table({"de": [r["source"] for r in EXPECTED]}), folder / "train.parquet")
 
 
 @pytest.mark.parametrize(
@@ -352,199 +227,6 @@ def test_origin_names_the_files(tmp_path: Path) -> None:
         f"{tmp_path / 'train.de'} + {tmp_path / 'train.en'}"
     )
     assert describe_split("train", files=None, hub=HubData("a/b", "x"), **where) == "a/b (x), split train"
-
-
-def test_different_line_counts(tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "train.de").write_text("a\nb\nc\n")
-    (tmp_path / "train.en").write_text("a\nb\n")
-    message = refused(tmp_path)
-    assert f"{tmp_path / 'train.de'} has 3 lines" in message
-    assert f"{tmp_path / 'train.en'} has 2 lines" in message
-    assert not list(cache.rglob("*.arrow")), "nothing half-written may remain"
-
-
-@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
-def test_empty_file(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "train.de").write_text("a\n")
-    (tmp_path / "train.en").write_bytes(content)
-    message = refused(tmp_path)
-    assert str(tmp_path / "train.en") in message
-    assert "empty" in message
-
-
-@pytest.mark.parametrize("name", ["train.tsv", "train.jsonl"])
-def test_empty_table(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("")
-    assert f"{tmp_path / name}: the file is empty" in refused(tmp_path)
-
-
-def test_parquet_without_rows_or_form(tmp_path: Path) -> None:
-    pq.write_table(
-        pa.table({"de": pa.array([], pa.string()), "en": pa.array([], pa.string())}),
-        tmp_path / "train.parquet",
-    )
-    assert "empty" in refused(tmp_path)
-    (tmp_path / "train.parquet").write_bytes(b"PAR1 but no more")
-    assert "not a readable parquet file" in refused(tmp_path)
-
-
-def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
-    (tmp_path / "train.de").write_bytes(b"gut\nsch\xf6n\n")
-    (tmp_path / "train.en").write_text("good\nnice\n")
-    message = refused(tmp_path)
-    assert f"{tmp_path / 'train.de'}, line 2: byte 4 (0xf6) is not UTF-8" in message
-
-
-def test_broken_gzip(tmp_path: Path) -> None:
-    write_gz(tmp_path)
-    path = tmp_path / "train.en.gz"
-    path.write_bytes(path.read_bytes()[:-9])
-    assert f"{path}: cannot be read" in refused(tmp_path)
-    path.write_bytes(b"no gzip")
-    assert f"{path}: cannot be read" in refused(tmp_path)
-
-
-def test_missing_split_lists_what_is_there(tmp_path: Path) -> None:
-    write_text(tmp_path)
-    message = refused(tmp_path, "test")
-    assert "test is missing" in message
-    assert "train.de, train.en" in message
-    assert "no such folder" in refused(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    ("content", "line"), [("a\tb\nc\n", 2), ("a b\n", 1), ("a\tb\tc\nd\te\n", 2), ("a\tb\nc\td\te\n", 2)]
-)
-def test_tsv_with_wrong_columns(tmp_path: Path, content: str, line: int) -> None:
-    (tmp_path / "train.tsv").write_text(content)
-    assert f"{tmp_path / 'train.tsv'}, line {line}: " in refused(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("bad", "says"),
-    [
-        ("{'de': 1}", "not JSON"),
-        ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
-        ("[1]", "list instead of an object"),
-        ('{"de": "x", "fr": "y"}', "no 'en'; found de, fr"),
-        ('{"de": "x", "en": null}', "en is None"),
-        ('{"de": "x", "en": []}', "en is []"),
-        ('{"de": "x", "en": [1]}', "en is [1]"),
-        ('{"de": ["x", "y"], "en": "z"}', "de has 2 texts"),
-        ('{"de": "\\ud800", "en": "z"}', "surrogate"),
-    ],
-)
-def test_bad_json_lines(tmp_path: Path, bad: str, says: str) -> None:
-    (tmp_path / "train.jsonl").write_text('{"de": "a", "en": "b"}\n' + bad + "\n")
-    message = refused(tmp_path)
-    assert f"{tmp_path / 'train.jsonl'}, line 2: " in message
-    assert says in message
-
-
-def test_pair_the_other_way_round_in_the_names(tmp_path: Path) -> None:
-    write_pair_in_name(tmp_path)
-    message = refused(tmp_path, source="en", target="de")
-    assert "train.de-en.de names the pair the other way round" in message
-    assert "swap" in message
-
-
-def test_language_before_the_split_in_the_names(tmp_path: Path) -> None:
-    (tmp_path / "de.train").write_text("a\n")
-    (tmp_path / "en.train").write_text("a\n")
-    assert "rename it to train.de" in refused(tmp_path)
-
-
-def test_language_that_is_not_in_the_names(tmp_path: Path) -> None:
-    write_text(tmp_path)
-    message = refused(tmp_path, source="fr")
-    assert "train is there in de, en, but fr to en is asked for" in message
-    assert "train.fr" in message
-
-
-def test_two_forms_of_one_split(tmp_path: Path) -> None:
-    write_text(tmp_path)
-    write_tsv(tmp_path)
-    assert "more than once" in refused(tmp_path)
-
-
-def test_gap_in_further_references(tmp_path: Path) -> None:
-    write_text(tmp_path)
-    (tmp_path / "train.en.3").write_text("x\ny\n")
-    assert "train.en.2 is missing" in refused(tmp_path)
-
-
-def test_hub_data_set(tmp_path: Path) -> None:
-    # A folder of JSON lines goes the same way through `datasets.load_dataset` as a data set on the hub.
-    (tmp_path / "validation.jsonl").write_text('{"de": "ein", "en": "one"}\n{"de": "zwei", "en": "two"}')
-    (tmp_path / "train.jsonl").write_text('{"de": "drei", "en": "three"}')
-
-    def hub(split: str, source: str = "de", targets: bool = True) -> list[dict[str, Any]]:
-        dataset = load_split(
-            split,
-            files=None,
-            hub=HubData(str(tmp_path)),
-            embedded=None,
-            source_language=source,
-            target_language="en",
-            targets=targets,
-        )
-        return list(dataset)
-
-    assert hub("valid") == [row("ein", ["one"], 1), row("zwei", ["two"], 2)]
-    assert hub("valid", targets=False) == [row("ein", [], 1), row("zwei", [], 2)]
-    with pytest.raises(UserError, match="has no split test; it has train, validation"):
-        hub("test")
-    with pytest.raises(UserError, match=r"split train, line 1: no 'fr'; found de, en"):
-        hub("train", source="fr")
-
-
-def test_a_folder_in_a_hub_data_set(tmp_path: Path) -> None:
-    for name, text in (("one", "ein"), ("two", "zwei")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "train.jsonl").write_text(json.dumps({"translation": {"de": text, "en": name}}))
-    for name, text in (("one", "ein"), ("two", "zwei")):
-        hub = HubData(str(tmp_path), folder=name)
-        place: dict[str, Any] = {"files": None, "source_language": "de", "target_language": "en"}
-        assert list(load_split("train", hub=hub, embedded=None, **place)) == [row(text, [name], 1)]
-        streamed = open_split("train", hub=hub, **place)(0)
-        assert list(streamed) == [(text, [name], 1)]
-        assert describe_split("train", hub=hub, embedded=None, **place) == f"{tmp_path} ({name}), split train"
-
-
-def test_a_revision_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, object] = {}
-
-    def load(*given: object, **named: object) -> dict[str, datasets.Dataset]:
-        asked.update(given=given, **named)
-        return {"train": datasets.Dataset.from_list([{"de": "ein", "en": "one"}])}
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    hub = HubData("a/b", "c", "refs/convert/parquet", "d")
-    rows = load_split("train", files=None, hub=hub, embedded=None, source_language="de", target_language="en")
-    assert len(rows) == 1
-    assert asked == {
-        "given": ("a/b", "c"),
-        "revision": "refs/convert/parquet",
-        "data_dir": "d",
-        "streaming": False,
-    }
-
-
-def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: object, **__: object) -> Iterator[None]:
-        raise ConnectionError("no route\nto host")
-
-    monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(UserError, match=r"hub data set a/b \(c, d\) cannot be loaded: no route\."):
-        load_split(
-            "train",
-            files=None,
-            hub=HubData("a/b", "c", folder="d"),
-            embedded=None,
-            source_language="de",
-            target_language="en",
-        )
 
 
 def test_no_corpus() -> None:

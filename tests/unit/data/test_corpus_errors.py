@@ -1,0 +1,131 @@
+"""What is wrong with a corpus is said with its file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.unit.data.corpora import refused, write_gz, write_pair_in_name, write_text, write_tsv
+
+
+def test_different_line_counts(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "train.de").write_text("a\nb\nc\n")
+    (tmp_path / "train.en").write_text("a\nb\n")
+    message = refused(tmp_path)
+    assert f"{tmp_path / 'train.de'} has 3 lines" in message
+    assert f"{tmp_path / 'train.en'} has 2 lines" in message
+    assert not list(cache.rglob("*.arrow")), "nothing half-written may remain"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
+def test_empty_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "train.de").write_text("a\n")
+    (tmp_path / "train.en").write_bytes(content)
+    message = refused(tmp_path)
+    assert str(tmp_path / "train.en") in message
+    assert "empty" in message
+
+
+@pytest.mark.parametrize("name", ["train.tsv", "train.jsonl"])
+def test_empty_table(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("")
+    assert f"{tmp_path / name}: the file is empty" in refused(tmp_path)
+
+
+def test_parquet_without_rows_or_form(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"de": pa.array([], pa.string()), "en": pa.array([], pa.string())}),
+        tmp_path / "train.parquet",
+    )
+    assert "empty" in refused(tmp_path)
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 but no more")
+    assert "not a readable parquet file" in refused(tmp_path)
+
+
+def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "train.de").write_bytes(b"gut\nsch\xf6n\n")
+    (tmp_path / "train.en").write_text("good\nnice\n")
+    message = refused(tmp_path)
+    assert f"{tmp_path / 'train.de'}, line 2: byte 4 (0xf6) is not UTF-8" in message
+
+
+def test_broken_gzip(tmp_path: Path) -> None:
+    write_gz(tmp_path)
+    path = tmp_path / "train.en.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert f"{path}: cannot be read" in refused(tmp_path)
+    path.write_bytes(b"no gzip")
+    assert f"{path}: cannot be read" in refused(tmp_path)
+
+
+def test_missing_split_lists_what_is_there(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    message = refused(tmp_path, "test")
+    assert "test is missing" in message
+    assert "train.de, train.en" in message
+    assert "no such folder" in refused(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [("a\tb\nc\n", 2), ("a b\n", 1), ("a\tb\tc\nd\te\n", 2), ("a\tb\nc\td\te\n", 2)]
+)
+def test_tsv_with_wrong_columns(tmp_path: Path, content: str, line: int) -> None:
+    (tmp_path / "train.tsv").write_text(content)
+    assert f"{tmp_path / 'train.tsv'}, line {line}: " in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("{'de': 1}", "not JSON"),
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1]", "list instead of an object"),
+        ('{"de": "x", "fr": "y"}', "no 'en'; found de, fr"),
+        ('{"de": "x", "en": null}', "en is None"),
+        ('{"de": "x", "en": []}', "en is []"),
+        ('{"de": "x", "en": [1]}', "en is [1]"),
+        ('{"de": ["x", "y"], "en": "z"}', "de has 2 texts"),
+        ('{"de": "\\ud800", "en": "z"}', "surrogate"),
+    ],
+)
+def test_bad_json_lines(tmp_path: Path, bad: str, says: str) -> None:
+    (tmp_path / "train.jsonl").write_text('{"de": "a", "en": "b"}\n' + bad + "\n")
+    message = refused(tmp_path)
+    assert f"{tmp_path / 'train.jsonl'}, line 2: " in message
+    assert says in message
+
+
+def test_pair_the_other_way_round_in_the_names(tmp_path: Path) -> None:
+    write_pair_in_name(tmp_path)
+    message = refused(tmp_path, source="en", target="de")
+    assert "train.de-en.de names the pair the other way round" in message
+    assert "swap" in message
+
+
+def test_language_before_the_split_in_the_names(tmp_path: Path) -> None:
+    (tmp_path / "de.train").write_text("a\n")
+    (tmp_path / "en.train").write_text("a\n")
+    assert "rename it to train.de" in refused(tmp_path)
+
+
+def test_language_that_is_not_in_the_names(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    message = refused(tmp_path, source="fr")
+    assert "train is there in de, en, but fr to en is asked for" in message
+    assert "train.fr" in message
+
+
+def test_two_forms_of_one_split(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    write_tsv(tmp_path)
+    assert "more than once" in refused(tmp_path)
+
+
+def test_gap_in_further_references(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    (tmp_path / "train.en.3").write_text("x\ny\n")
+    assert "train.en.2 is missing" in refused(tmp_path)
