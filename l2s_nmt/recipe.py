@@ -56,7 +56,7 @@ class Fold:
     """A part of the training sentences that a run does not learn from, for a roll-in that has not seen them."""
 
     of: Annotated[int, Field(ge=2, le=1_000)] = 2
-    """Parts; sentence number i, counted from 0 after the filters, is in part i mod so many."""
+    """Parts of like size; a sentence's is drawn by its number after the filters, and is the same for all seeds."""
     left_out: Natural = 0
     """The part that is left out."""
 

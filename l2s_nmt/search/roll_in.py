@@ -22,7 +22,7 @@ from torch import Tensor
 from l2s_nmt.decoder_state import Trunk
 from l2s_nmt.model import Policy
 from l2s_nmt.search.context import Context
-from l2s_nmt.search.randomness import SENTENCES
+from l2s_nmt.search.parts import part_of
 from l2s_nmt.search.reference.protocol import Reference
 from l2s_nmt.search.sampling import Decoding
 from l2s_nmt.search.schedules import HALF, Schedule
@@ -42,8 +42,8 @@ class RollIn:
         p_reference: probability of the reference in a mixture, by update.
         mix_unit: draw the policy for each ``state`` or once for the ``sentence``.
         keeps_trunk: keep what the decoding saw, for roll-outs that start from it.
-        cross_trained: policies that write in place of the learner: number i of n of the sentences whose row is
-            i modulo n; empty: the learner writes.
+        cross_trained: policies that write in place of the learner, number i of the sentences of part i; empty: the
+            learner writes.
     """
 
     policy: RollInPolicy
@@ -105,7 +105,7 @@ class RollIn:
         return _by_group(context, chosen.long(), (self._learned, self._reference))
 
     def _by_part(self, context: Context) -> Trajectories:
-        part = context.batch.rows % SENTENCES % len(self.cross_trained)
+        part = part_of(context.batch.rows, len(self.cross_trained))
         return _by_group(context, part, [partial(self._other, policy) for policy in self.cross_trained])
 
     def _other(self, policy: Policy, context: Context) -> Trajectories:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import sentencepiece
+import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -36,6 +37,7 @@ from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Fold, Recipe
 from l2s_nmt.recipe import Tokenizer as TokenizerSettings
 from l2s_nmt.run import Run, corpus_place, hub_data
+from l2s_nmt.search.parts import part_of
 from l2s_nmt.training.trackers import check_trackers
 
 DEFAULT_DROPOUT = 0.1
@@ -247,7 +249,9 @@ def training_data(
 def _rows(sentences: int, fold: Fold | None) -> Rows:
     """The rows of the training data that are learned from."""
     rows: Rows = np.arange(sentences)
-    return rows if fold is None else rows[rows % fold.of != fold.left_out]
+    if fold is None:
+        return rows
+    return rows[part_of(torch.from_numpy(rows), fold.of).numpy() != fold.left_out]
 
 
 def cache_folder() -> Path:

@@ -15,7 +15,7 @@ TRAINING = {"max_updates": 6, "validate_every": 6, "checkpoint_every": 3, "log_e
 
 @pytest.fixture(scope="module")
 def halves(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A run without the even sentences and one without the odd ones."""
+    """A run without one half of the sentences, and one without the other."""
     folder = tmp_path_factory.mktemp("halves")
     for part in (0, 1):
         recipe = tiny_recipe(corpus, training=TRAINING)

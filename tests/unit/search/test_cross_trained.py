@@ -13,7 +13,8 @@ from l2s_nmt.model import Policy
 from l2s_nmt.search.context import Context, LengthLimit, see
 from l2s_nmt.search.costs.cost import OnTokens
 from l2s_nmt.search.costs.edit_distance import edit_distance_cost
-from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.parts import part_of
+from l2s_nmt.search.randomness import SENTENCES, Draws
 from l2s_nmt.search.reference.suffix import Suffix
 from l2s_nmt.search.roll_in import RollIn
 from l2s_nmt.search.roll_out.finish import RollOutPolicy
@@ -64,6 +65,19 @@ def written(trajectories: Trajectories, row: int) -> tuple[list[int], list[bool]
     )
 
 
+@pytest.mark.parametrize("parts", [2, 3, 10])
+def test_parts_are_of_like_size_and_follow_no_order_of_the_corpus(parts: int) -> None:
+    rows = torch.arange(30_000)
+    found = part_of(rows, parts)
+    assert set(found.tolist()) == set(range(parts))
+    for some in (rows, rows[::2], rows[1::2], rows[:15_000]):
+        share = part_of(some, parts).bincount(minlength=parts) / len(some)
+        assert (share - 1 / parts).abs().max() < 0.02
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(part_of(rows[order], parts), found[order])
+    assert torch.equal(part_of(rows + 3 * SENTENCES, parts), found)
+
+
 @pytest.mark.parametrize("roll_in", ROLL_INS.values(), ids=ROLL_INS)
 @pytest.mark.parametrize("number", [2, 3])
 def test_each_sentence_is_written_by_the_policy_of_its_part(roll_in: RollIn, number: int) -> None:
@@ -72,8 +86,8 @@ def test_each_sentence_is_written_by_the_policy_of_its_part(roll_in: RollIn, num
     found = replace(roll_in, cross_trained=others)(context)
     alone = [roll_in(seen(other)) for other in others]
     learner = roll_in(context)
-    for row, sentence in enumerate(context.batch.rows.tolist()):
-        assert written(found, row) == written(alone[sentence % number], row)
+    for row, part in enumerate(part_of(context.batch.rows, number).tolist()):
+        assert written(found, row) == written(alone[part], row)
     differ = [written(found, row) != written(learner, row) for row in range(len(context.limits))]
     assert sum(differ) > 3  # the test would not see it if all policies wrote the same
     assert found.trunk is None
@@ -90,10 +104,11 @@ def test_copies_of_a_sentence_are_of_its_part_and_read_once() -> None:
         ]
         found = crossed(shared_policy(), batch, DRAWS)
     read = [sum(len(call.args[0]) for call in spy.call_args_list) for spy in spies]
-    assert read == [int((batch.rows % 2 == part).sum()) for part in (0, 1)]
+    parts = part_of(batch.rows, 2)
+    assert read == parts.bincount(minlength=2).tolist()
     alone = [search(other, batch, DRAWS).trajectories for other in others]
-    for row, sentence in enumerate(batch.rows[found.owner].tolist()):
-        assert written(found.trajectories, row) == written(alone[sentence % 2], row)
+    for row, part in enumerate(parts[found.owner].tolist()):
+        assert written(found.trajectories, row) == written(alone[part], row)
 
 
 def test_the_learner_as_its_own_other_changes_nothing_but_what_is_kept() -> None:

@@ -19,6 +19,7 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import read_recipe
 from l2s_nmt.run import corpus_place
+from l2s_nmt.search.parts import part_of
 from l2s_nmt.training.prepare import find_model, find_tokenizer, read_corpus, training_data
 from tests.helpers import sentence_pairs, tiny_recipe, write_corpus, write_recipe
 
@@ -155,10 +156,12 @@ def test_a_part_of_the_sentences_is_left_out_of_training_alone(
     for epoch in range(2):
         updates = some.block(epoch, 0)
         assert updates is not None
-        learned = [row for row in range(TRAIN) if row % 3 != left_out]
+        parts = part_of(torch.arange(TRAIN), 3).tolist()
+        learned = [row for row, part in enumerate(parts) if part != left_out]
+        assert 0 < len(learned) < TRAIN
         assert sorted(np.concatenate(updates).tolist()) == learned
-        parts = [rows for update in updates for rows in some.split(update, 2)]
-        assert sorted(np.concatenate(parts).tolist()) == learned
+        shares = [rows for update in updates for rows in some.split(update, 2)]
+        assert sorted(np.concatenate(shares).tolist()) == learned
     one, other = every.load(np.arange(3, 9)), some.load(np.arange(3, 9))
     assert one.rows.tolist() == other.rows.tolist() == list(range(3, 9))
     assert torch.equal(one.target, other.target)
