@@ -251,7 +251,9 @@ def _rows(sentences: int, fold: Fold | None) -> Rows:
     rows: Rows = np.arange(sentences)
     if fold is None:
         return rows
-    return rows[part_of(torch.from_numpy(rows), fold.of).numpy() != fold.left_out]
+    part = part_of(torch.from_numpy(rows), fold.of).numpy()
+    learned: Rows = rows[part != fold.left_out]
+    return learned
 
 
 def cache_folder() -> Path:
