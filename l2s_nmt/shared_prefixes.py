@@ -72,7 +72,7 @@ class SharedPrefixes:
     """
 
     def __init__(self, memory: Memory, source: Tensor) -> None:
-        first, self._place = _first_of_each(source)
+        first, self._place = first_of_each(source)
         self.state = DecoderState(memory.select(first), len(source))
 
     def begin(self, start: int) -> Tensor:
@@ -131,13 +131,13 @@ def first_with_prefix(tokens: Tensor, source: Tensor) -> Tensor:
     place, same = torch.empty_like(tokens), source
     words = int(tokens.max()) + 1 if tokens.numel() else 0
     for step in range(tokens.shape[1]):
-        first, which = _first_of_each(same)
+        first, which = first_of_each(same)
         place[:, step] = first[which]
         same = place[:, step] * words + tokens[:, step]
     return place
 
 
-def _first_of_each(values: Tensor) -> tuple[Tensor, Tensor]:
+def first_of_each(values: Tensor) -> tuple[Tensor, Tensor]:
     """The first place (D,) of each of the D different values (R,), and which of them each is, (R,)."""
     found, which = torch.unique(values, return_inverse=True)
     places = torch.arange(len(values), device=values.device)

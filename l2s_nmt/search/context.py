@@ -13,6 +13,7 @@ from l2s_nmt.decoder_state import DecoderState, Memory
 from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.types import Trajectories
+from l2s_nmt.shared_prefixes import first_of_each
 
 SCORING = "seconds_scoring"
 """Note of the time in the costs of finished branches."""
@@ -81,10 +82,8 @@ class Context:
 
     def seen_by(self, policy: Policy) -> Context:
         """The same with another policy, whose encoder reads the sources."""
-        rows = torch.arange(len(self.limits), device=self.limits.device)
-        numbers = rows if self.source is None else self.source
-        distinct, place = torch.unique(numbers, return_inverse=True)
-        first = torch.full_like(distinct, len(rows)).scatter_reduce(0, place, rows, "amin")
+        numbers = self.batch.rows if self.source is None else self.source
+        first, place = first_of_each(numbers)
         batch = self.batch.select(first)
         with torch.no_grad():
             memory = policy.encode(batch.source, batch.source_mask).select(place)

@@ -34,11 +34,11 @@ def load_cross_trained(
         problem = _problem(run.read_recipe().data, recipe.data, Fold(len(paths), part))
         if problem:
             raise _refusal(run, problem)
-        policy = Policy(load_model(run.weights()).to(device)).eval().requires_grad_(False)
         if vocabularies(load_tokenizer(run.weights())) != vocabularies(tokenizer):
             raise _refusal(
                 run, "its vocabulary is not the learner's; train it on the same data and tokenizer"
             )
+        policy = Policy(load_model(run.weights()).to(device)).eval().requires_grad_(False)
         if (policy.positions or _ANY) < (learner.positions or _ANY):
             raise _refusal(
                 run, f"{policy.positions} positions are fewer than the learner's; set model.architecture"

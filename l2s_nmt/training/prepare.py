@@ -33,11 +33,13 @@ from l2s_nmt.data.training_data import TrainingData, in_one_block
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.translate import check_lengths
 from l2s_nmt.files import whole_folder
+from l2s_nmt.model import Policy
 from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Fold, Recipe
 from l2s_nmt.recipe import Tokenizer as TokenizerSettings
 from l2s_nmt.run import Run, corpus_place, hub_data
 from l2s_nmt.search.parts import part_of
+from l2s_nmt.training.cross_trained import load_cross_trained
 from l2s_nmt.training.trackers import check_trackers
 
 DEFAULT_DROPOUT = 0.1
@@ -279,6 +281,7 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = find_tokenizer(recipe, corpus, Path(folder) / "tokenizer")
         model = find_model(recipe, tokenizer)
+        load_cross_trained(recipe, tokenizer, Policy(model), model.device)
         data = training_data(recipe, corpus, tokenizer, model, say)
         with closing(data):
             batches = len(data.block(0, 0) or ())

@@ -161,16 +161,11 @@ class Study:
             place = merge(place, {"model": {"from_run": str(start.run)}})
         crossed = settings["search"].get("roll_in", {}).get("cross_trained")
         if crossed:
-            here = [str(self._run_of_other(run)) for run in crossed]
-            place = merge(place, {"search": {"roll_in": {"cross_trained": here}}})
+            here = {f"runs/{self.corpus.name}/{other.name}": str(other.run) for other in self.others()}
+            runs = [here.get(run, run) for run in crossed]
+            place = merge(place, {"search": {"roll_in": {"cross_trained": runs}}})
         run = self.runs / self.corpus.name / self.path.stem / name / f"seed{seed}"
         return self._checked(Training(name, run, settings, place), "systems")
-
-    def _run_of_other(self, path: str) -> Path:
-        """Where a run is that a recipe names as it is published."""
-        usual = Path("runs", self.corpus.name)
-        name = Path(path).name
-        return self.runs / self.corpus.name / name if Path(path) == usual / name else Path(path)
 
     def _checked(self, training: Training, part: str) -> Training:
         """What is unsound is found before hours are spent on the rest."""

@@ -89,5 +89,6 @@ def test_runs_that_do_not_fit_are_refused(
         recipe["search"]["roll_in"]["cross_trained"][1] = str(tmp_path / "nothing")
     if change == "positions":
         recipe["model"]["architecture"]["positions"] = 70
-    outcome = command("train", write_recipe(tmp_path / "recipe.yaml", recipe), "--output", tmp_path / "run")
-    assert expected in outcome.error()
+    path = write_recipe(tmp_path / "recipe.yaml", recipe)
+    assert expected in command("train", path, "--dry-run").error()
+    assert expected in command("train", path, "--output", tmp_path / "run").error()
