@@ -14,7 +14,7 @@ extras="[dev]"
 marked=()
 if [ "${1:-}" = "--slow" ]; then
     extras="[dev,deepspeed]"
-    marked=(-m "")
+    marked=(-m "" -o faulthandler_timeout=7200)
     shift
 fi
 install_project "$extras"
@@ -28,7 +28,7 @@ types=$!
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # A file stays with one worker, so that what its tests share is made once; those that train come first.
 tests=0
-.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --durations=10 \
+.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --durations=10 --max-worker-restart=3 \
     "${marked[@]}" "$@" || tests=$?
 wait "$types"
 exit "$tests"

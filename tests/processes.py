@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from accelerate.state import AcceleratorState, GradientState
+from tqdm import tqdm
 
 from tests.helpers import ROOT, Outcome
 
@@ -106,6 +108,23 @@ def ends(copies: Sequence[Copy], within: float) -> list[Outcome]:
             copy.send(signal.SIGKILL)
 
 
+def wait_until(happened: Callable[[], bool], *copies: Copy, within: float = 120) -> None:
+    """Wait for so many seconds for something that processes do, none of which may end before; if not, none is left."""
+    until = time.monotonic() + within
+    while not happened():
+        if time.monotonic() < until and all(copy.runs() for copy in copies):
+            time.sleep(0.005)
+            continue
+        for copy in copies:
+            copy.send(signal.SIGKILL)
+        raise AssertionError(f"nothing happened within {within} s", [copy.outcome() for copy in copies])
+
+
+def lines_of(path: Path) -> int:
+    """Of a file that may not be there yet."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def together(count: int, *arguments: str | Path, stdin: bytes = b"") -> str:
     """What so many processes of one command printed, all of them together; they must succeed."""
     outcomes = ends(start_together(count, *arguments, stdin=stdin), within=120)
@@ -151,6 +170,8 @@ def _run(arguments: Sequence[str]) -> int:
     sys.stderr = io.TextIOWrapper(
         io.FileIO(2, "w"), encoding="utf-8", errors="backslashreplace", write_through=True
     )
+    # The locks of tqdm are shared with copies, so one that is killed while it holds them would stop all others.
+    tqdm.set_lock(threading.RLock())
     # What commands of this process left behind, which worked alone.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()

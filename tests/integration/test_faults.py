@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import shutil
 import signal
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tests.helpers import (
     without_times,
     write_recipe,
 )
-from tests.processes import ends, start_copy, start_together
+from tests.processes import ends, lines_of, start_copy, start_together, wait_until
 
 UPDATES = 30
 
@@ -159,8 +158,7 @@ def test_a_folder_that_cannot_be_written_ends_training(corpus: Path, straight: P
 def test_a_second_run_in_the_same_directory_is_refused(corpus: Path, tmp_path: Path) -> None:
     run, path = tmp_path / "run", recipe(corpus, tmp_path, max_updates=100_000)
     first = start_copy("train", path, "--output", run)
-    while not (run / "metrics.jsonl").exists():
-        time.sleep(0.05)
+    wait_until((run / "metrics.jsonl").exists, first)
     message = command("train", path, "--output", run).error()
     assert f"{run}: another process is writing this run" in message
     first.send(signal.SIGTERM)
@@ -171,9 +169,7 @@ def test_a_second_run_in_the_same_directory_is_refused(corpus: Path, tmp_path: P
 def test_when_one_process_is_killed_all_end(victim: int, corpus: Path, tmp_path: Path) -> None:
     run, path = tmp_path / "run", recipe(corpus, tmp_path, max_updates=100_000)
     processes = start_together(3, "train", path, "--output", run)
-    while not (run / "metrics.jsonl").exists():
-        assert all(process.runs() for process in processes)
-        time.sleep(0.05)
+    wait_until((run / "metrics.jsonl").exists, *processes)
     processes[victim].send(signal.SIGKILL)
     for rank, outcome in enumerate(ends(processes, within=60)):
         if rank == victim:
@@ -181,13 +177,6 @@ def test_when_one_process_is_killed_all_end(victim: int, corpus: Path, tmp_path:
         assert outcome.status == 3, outcome.err
         assert f"stopped: process {victim} failed: it died" in outcome.err
         assert "Traceback" not in outcome.err
-
-
-def wait_for_update(run: Path, update: int) -> None:
-    while (
-        not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_bytes().count(b"\n") < update / 3
-    ):
-        time.sleep(0.01)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(corpus: Path, tmp_path: Path) -> None:
@@ -198,12 +187,12 @@ def test_a_run_goes_on_with_another_number_of_processes(corpus: Path, tmp_path: 
     done(command(*arguments, straight))
 
     alone = start_copy(*arguments, run)
-    wait_for_update(run, 9)
+    wait_until(lambda: lines_of(run / "metrics.jsonl") >= 3, alone)
     alone.send(signal.SIGTERM)
     assert alone.outcome().status == 128 + signal.SIGTERM
 
     two = start_together(2, *arguments, run)
-    wait_for_update(run, 30)
+    wait_until(lambda: lines_of(run / "metrics.jsonl") >= 10, *two)
     two[0].send(signal.SIGTERM)  # all stop where one is asked to
     first, second = ends(two, within=60)
     assert (first.status, second.status) == (128 + signal.SIGTERM,) * 2

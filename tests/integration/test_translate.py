@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pytest
 
 import l2s_nmt
 from tests.helpers import ROOT, command, done, start, write_recipe
-from tests.processes import start_copy
+from tests.processes import lines_of, start_copy, wait_until
 from tests.same_training import recipe
 
 
@@ -177,17 +176,6 @@ def test_options_that_do_not_go_together_are_refused(run: Path, options: list[st
 
 
 # ---- files ---------------------------------------------------------------------------------------
-
-
-def lines_of(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def wait_until(happened: Callable[[], bool], seconds: float = 120) -> None:
-    over = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < over, f"nothing happened within {seconds} s"
-        time.sleep(0.005)
 
 
 def test_a_file_is_whole_or_can_be_gone_on_with(

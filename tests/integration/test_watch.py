@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.helpers import command, done, tiny_recipe, write_recipe
-from tests.processes import start_copy
+from tests.processes import lines_of, start_copy, wait_until
 
 
 def test_a_run_is_followed_to_its_end(corpus: Path, tmp_path: Path) -> None:
@@ -18,8 +18,7 @@ def test_a_run_is_followed_to_its_end(corpus: Path, tmp_path: Path) -> None:
         tmp_path / "recipe.yaml", tiny_recipe(corpus, search={"algorithm": "aggrevated"}, training=training)
     )
     first = start_copy("train", path, "--output", run)
-    while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_bytes().count(b"\n") < 5:
-        time.sleep(0.01)
+    wait_until(lambda: lines_of(run / "metrics.jsonl") >= 5, first)
     first.send(signal.SIGKILL)
     assert first.outcome().status == -signal.SIGKILL
     watching = start_copy("watch", run)
