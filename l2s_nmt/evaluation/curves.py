@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from statistics import fmean as mean
 from typing import Any, Literal
 
 from l2s_nmt.errors import UserError
@@ -103,6 +104,20 @@ def _finite(value: Any) -> float | None:
 
 
 @dataclass(frozen=True)
+class _Validation:
+    """One validation of all seeds of a system: means, and the range of BLEU."""
+
+    place: float
+    """On the axis."""
+    update: float
+    minutes: float
+    bleu: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
 class _Frame:
     """Where values lie in the picture."""
 
@@ -125,8 +140,9 @@ def draw_curves(curves: Curves, axis: Axis) -> str:
     axis shows only the range of the later half of each curve; `starts_below` tells what it cuts off.
 
     Args:
-        curves: of all systems; those without points are left out but keep their colour, which all seeds of a
-            system have in common.
+        curves: of all systems; those without points are left out but keep their colour. Several seeds of a system
+            are one line, the mean of their validations in order (and of their last ones, since not all get equally
+            far in their time), in a band from the worst to the best of them.
         axis: what goes to the right.
     """
     frame = _frame(curves, axis)
@@ -140,10 +156,11 @@ def draw_curves(curves: Curves, axis: Axis) -> str:
         *_axes(frame, axis),
         f'<g clip-path="url(#{axis}-area)">',
     ]
-    for number, (name, seeds) in enumerate(curves):
-        for points in seeds:
-            parts.extend(_curve(number, name, _placed(points, axis), frame))
-    return "\n".join([*parts, "</g>", "</svg>"])
+    systems = [(name, _validations(seeds, axis)) for name, seeds in curves]
+    parts += [_band(number, found, frame) for number, (_, found) in enumerate(systems)]
+    for number, (name, found) in enumerate(systems):
+        parts.extend(_curve(number, name, found, frame))
+    return "\n".join(filter(None, [*parts, "</g>", "</svg>"]))
 
 
 def starts_below(curves: Curves) -> float | None:
@@ -205,18 +222,36 @@ def _placed(points: Sequence[CurvePoint], axis: Axis) -> list[tuple[float, Curve
     return [(place, point) for point in points if (place := _along(point, axis)) is not None]
 
 
+def _validations(seeds: Sequence[Sequence[CurvePoint]], axis: Axis) -> list[_Validation]:
+    """Of the seeds that have any."""
+    shown = [placed for points in seeds if (placed := _placed(points, axis))]
+    if not shown:
+        return []
+    each = [*zip(*(points[:-1] for points in shown), strict=False), tuple(points[-1] for points in shown)]
+    return [
+        _Validation(
+            mean(place for place, _ in together),
+            mean(point.update for _, point in together),
+            mean(point.minutes for _, point in together),
+            mean(point.bleu for _, point in together),
+            min(point.bleu for _, point in together),
+            max(point.bleu for _, point in together),
+            len(together),
+        )
+        for together in each
+    ]
+
+
 def _summary(curves: Curves, axis: Axis) -> str:
     """Say in words what the picture shows, for those who cannot see it."""
     sentences = []
     for name, seeds in curves:
-        for points in seeds:
-            if placed := _placed(points, axis):
-                best = max(point.bleu for _, point in placed)
-                end, last = placed[-1]
-                sentences.append(
-                    f"{name}: from {placed[0][1].bleu:.2f} to {last.bleu:.2f} after {end:,.4g} {axis}, "
-                    f"best {best:.2f}."
-                )
+        if found := _validations(seeds, axis):
+            of = f", mean of {found[0].seeds} seeds" if found[0].seeds > 1 else ""
+            sentences.append(
+                f"{name}{of}: from {found[0].bleu:.2f} to {found[-1].bleu:.2f} after {found[-1].place:,.4g} {axis}, "
+                f"best {max(one.bleu for one in found):.2f}."
+            )
     return " ".join(sentences)
 
 
@@ -241,18 +276,28 @@ def _axes(frame: _Frame, axis: Axis) -> list[str]:
     ]
 
 
-def _curve(number: int, name: str, points: Sequence[tuple[float, CurvePoint]], frame: _Frame) -> list[str]:
-    if not points:
+def _band(number: int, validations: Sequence[_Validation], frame: _Frame) -> str:
+    """What lies between the worst and the best seed, if there are several."""
+    if not validations or validations[0].seeds == 1:
+        return ""
+    edges = [(one.place, one.high) for one in validations] + [
+        (one.place, one.low) for one in reversed(validations)
+    ]
+    points = " ".join(f"{frame.x(place)},{frame.y(bleu)}" for place, bleu in edges)
+    return f'<g class="series-{number % _COLOURS}"><polygon class="band" points="{points}"/></g>'
+
+
+def _curve(number: int, name: str, validations: Sequence[_Validation], frame: _Frame) -> list[str]:
+    if not validations:
         return []
-    places = [(frame.x(place), frame.y(point.bleu)) for place, point in points]
+    places = [(frame.x(one.place), frame.y(one.bleu)) for one in validations]
     line = " ".join(f"{x},{y}" for x, y in places)
     parts = [f'<g class="series-{number % _COLOURS}"><polyline class="line" points="{line}"/></g>']
-    every = math.ceil(len(points) / _MARKED_POINTS)
-    for index, ((_, point), (x, y)) in enumerate(zip(points, places, strict=True)):
-        if index % every == 0 or index == len(points) - 1:
-            words = (
-                f"{name}: {point.bleu:.2f} BLEU after {point.minutes:.1f} minutes, {point.update:,} updates"
-            )
+    every = math.ceil(len(validations) / _MARKED_POINTS)
+    for index, (one, (x, y)) in enumerate(zip(validations, places, strict=True)):
+        if index % every == 0 or index == len(validations) - 1:
+            spread = f" ({one.low:.2f} to {one.high:.2f})" if one.low < one.high else ""
+            words = f"{name}: {one.bleu:.2f} BLEU{spread} after {one.minutes:.1f} minutes, {one.update:,.0f} updates"
             parts.append(f"<g><title>{escape(words)}</title>{draw_marker(number, x, y)}</g>")
     return parts
 

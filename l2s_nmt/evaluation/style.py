@@ -78,7 +78,7 @@ figcaption { text-align: center; }
 .axes text { fill: var(--soft); }
 .grid, .base, .tick { stroke: var(--line); } .base, .tick { stroke: var(--soft); }
 .line { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
-.marker { fill: currentColor; stroke: var(--card); }
+.marker { fill: currentColor; stroke: var(--card); } .band { fill: currentColor; opacity: .12; }
 .series-0 { color: var(--s0); } .series-1 { color: var(--s1); } .series-2 { color: var(--s2); }
 .series-3 { color: var(--s3); } .series-4 { color: var(--s4); } .series-5 { color: var(--s5); }
 details { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; margin-top: 1rem; }

@@ -20,6 +20,9 @@ _COLOURS = ("#2457c5", "#c2410c", "#0f766e", "#a21caf", "#4d7c0f", "#596475")
 _LINE = 20
 """Height of a line of the legend."""
 
+_WHILE_TRAINING = ("valid", 1)
+"""On what, and with which beam, runs are validated."""
+
 _EACH = (
     (
         "Exposure bias",
@@ -51,7 +54,7 @@ def draw(study: Study) -> None:
     parts += [_details(split, beam, comparison) for (split, beam), comparison in found.items()]
     parts += _reasons(study, found)
     write_text(study.results / "table.md", "\n\n".join(parts) + "\n")
-    write_text(study.results / "curves.svg", _curves(next(iter(found.values())), "minutes"))
+    write_text(study.results / "curves.svg", _curves(found, "minutes"))
 
 
 def read_figures(study: Study) -> Found:
@@ -160,10 +163,16 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
-def _curves(comparison: Values, axis: Axis) -> str:
-    """Validation BLEU while training, as a picture that stands alone."""
+def _curves(found: Found, axis: Axis) -> str:
+    """Validation BLEU while training, as a picture that stands alone: from the start that all have in common."""
+    comparison = next(iter(found.values()))
+    start = [
+        CurvePoint(0, 0.0, system["bleu"], sentences=0)
+        for system in found.get(_WHILE_TRAINING, {"systems": []})["systems"]
+        if system["name"] == START
+    ]
     curves = [
-        (system["name"], [[CurvePoint(**point) for point in run["curve"]] for run in system["runs"]])
+        (system["name"], [start + [CurvePoint(**point) for point in run["curve"]] for run in system["runs"]])
         for system in comparison["systems"]
         if system["name"] != START  # whose minutes come before those of the others
     ]
@@ -177,7 +186,8 @@ def _curves(comparison: Values, axis: Axis) -> str:
     colours = "".join(f".series-{row} {{ color: {colour} }} " for row, colour in enumerate(_COLOURS))
     style = (
         "text { font: 13px sans-serif; fill: #1d2129 } .line { fill: none; stroke: currentColor; stroke-width: 2 } "
-        ".marker { fill: currentColor } .grid { stroke: #dfe2e7 } .base, .tick { stroke: #5b6472 } "
+        ".marker, .band { fill: currentColor } .band { opacity: .12 } "
+        ".grid { stroke: #dfe2e7 } .base, .tick { stroke: #5b6472 } "
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 {top + 320}">\n'

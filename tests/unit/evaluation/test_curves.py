@@ -161,10 +161,27 @@ def test_an_interval_stays_on_its_scale() -> None:
     ElementTree.fromstring(draw_interval(0, 40.0, (40.0, 40.0), (40.0, 40.0)))
 
 
-def test_all_seeds_of_a_system_have_its_colour() -> None:
-    text = draw_curves([("one", [SHORT]), ("two", [RISING, SHORT])], "updates")
-    lines = ElementTree.fromstring(text).findall(".//*[@class]/polyline/..")
-    assert [line.get("class") for line in lines] == ["series-0", "series-1", "series-1"]
+def test_seeds_are_a_mean_within_their_range() -> None:
+    """Their validations in order, and their last ones, however many there are in between."""
+    longer = (CurvePoint(60, 1.4, 38.0), CurvePoint(120, 1.8, 39.0), CurvePoint(150, 2.4, 40.5))
+    text = draw_curves([("one", [SHORT]), ("two", [SHORT, (), longer])], "minutes")
+    svg = ElementTree.fromstring(text)
+    lines = svg.findall(".//*[@class]/polyline/..")
+    assert [line.get("class") for line in lines] == ["series-0", "series-1"]
+    one, two = (numbers(line.get("points", "")) for line in svg.iter("polyline"))
+    (band,) = (numbers(each.get("points", "")) for each in svg.iter("polygon"))
+    (x, y), (last_x, last_y) = ((axis[1] - axis[0]) for axis in zip(*one, strict=True)), one[1]
+
+    def place(minutes: float, bleu: float) -> tuple[float, float]:
+        return (last_x + x * (minutes - 2.0), last_y + y * (bleu - 39.5) / 0.5)
+
+    def at(*places: tuple[float, float]) -> list[Any]:
+        return [pytest.approx(place(*each), abs=0.2) for each in places]
+
+    assert two == at((1.2, 38.5), (2.2, 40.0))
+    assert band == at((1.2, 39.0), (2.2, 40.5), (2.2, 39.5), (1.2, 38.0))
+    assert "two: 38.50 BLEU (38.00 to 39.00) after 1.2 minutes, 55 updates" in text
+    assert "two, mean of 2 seeds: from 38.50 to 40.00 after 2.2 minutes, best 40.00." in text
 
 
 def test_sentences_are_an_axis_where_they_are_known(tmp_path: Path) -> None:
