@@ -96,13 +96,7 @@ def compare(
     """
     _check(systems, sources, references)
     metrics = new_metrics()
-    statistics = {
-        name: [
-            [sentence_statistics(metric, run.hypotheses, references) for run in system.replicates]
-            for system in systems
-        ]
-        for name, metric in metrics.items()
-    }
+    statistics = {name: _statistics(metric, systems, references) for name, metric in metrics.items()}
     signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
     if learned is not None:
         metrics["comet"], signatures["comet"] = MeanMetric(), learned.signature
@@ -174,6 +168,25 @@ def _check(systems: Sequence[System], sources: Sequence[str], references: Sequen
                 "both must belong to the same sentences"
             )
     check_aligned(len(first.hypotheses), references)
+
+
+def _statistics(
+    metric: Any, systems: Sequence[System], references: Sequence[Sequence[str]]
+) -> list[list[Floats]]:
+    """The statistics of each system's seeds, (sentences, statistics)."""
+    # Systems that start from one model translate many sentences alike, and TER takes its time.
+    known: dict[tuple[int, str], int] = {}
+    places = [
+        [
+            [known.setdefault(pair, len(known)) for pair in enumerate(run.hypotheses)]
+            for run in system.replicates
+        ]
+        for system in systems
+    ]
+    rows = sentence_statistics(
+        metric, [text for _, text in known], [references[number] for number, _ in known]
+    )
+    return [[rows[of_run] for of_run in runs] for runs in places]
 
 
 def _score(

@@ -156,6 +156,24 @@ def test_ragged_references() -> None:
     assert any(len(win.references) == 2 for win in found.systems[1].wins)
 
 
+def test_translations_that_systems_share_count_for_each() -> None:
+    """Also where one text translates several sentences, each with another reference."""
+    texts = {
+        "half": BASELINE[:60] + BETTER[60:],
+        "same": [BASELINE[0]] * len(REFERENCES),
+        "other half": BETTER[:60] + BASELINE[60:],
+    }
+    references = [[text, EQUAL[row]] if row % 3 else [text] for row, text in enumerate(REFERENCES)]
+    systems = [System(name, [Replicate("1", own), Replicate("2", BETTER)]) for name, own in texts.items()]
+    found = compare(systems, SOURCES, references, resamples=40, trials=40)
+    second = score(BETTER, references)
+    for system, own in zip(found.systems, texts.values(), strict=True):
+        first = score(own, references)
+        for name in METRICS:
+            expected = [getattr(each, name).score for each in (first, second)]
+            assert [run.scores[name] for run in system.runs] == pytest.approx(expected)
+
+
 def test_one_system_alone_gets_scores_and_intervals() -> None:
     found = compare([one("alone", ["a b", "c"])], ["x", "y"], [["a b"], ["c d"]], resamples=50, trials=50)
     assert found.systems[0].bleu.p_value is None
