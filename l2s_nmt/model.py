@@ -121,8 +121,10 @@ class Policy(nn.Module):
             here = torch.arange(len(hidden[-1]), device=rows.device) + written
             place[rows, :width] = here.view(len(rows), width)
             written += len(here)
-        if not hidden:
-            return memory.hidden[:0, 0]
+        if (
+            not hidden
+        ):  # a pass for no state, because other processes wait for this one's gradient of all weights
+            return self._hidden(memory.select(sentence[:1]), inputs[:1, :1])[0, :0]
         return torch.cat(hidden)[place[row, position]]
 
     def _parts(self, term: Term) -> Iterator[slice]:

@@ -9,7 +9,7 @@ from l2s_nmt.search.costs.table import COSTS
 from l2s_nmt.search.losses.table import LOSSES
 
 if TYPE_CHECKING:
-    from l2s_nmt.recipe_search import RollIn, Search
+    from l2s_nmt.recipe_search import Cost, RollIn, Search
 
 WHOLE_TRANSLATION = tuple(name for name, row in LOSSES.items() if row.whole_translations)
 """Losses of a trajectory as a whole."""
@@ -105,15 +105,25 @@ def _best_of_beam(roll_in: RollIn) -> str | None:
 
 
 def _imitation(search: Search) -> str | None:
-    if search.loss.weight == 0 or search.roll_out.policy != "none":
+    coaching, cost = search.reference.coaching, search.cost
+    if search.loss.weight == 0:
+        return None
+    if search.roll_out.policy != "none":
+        if coaching:
+            return "coaching is of the action that is imitated; set roll_out.policy none, or remove reference.coaching"
         return None
     if search.decisions.candidates != "full":
         return (
             "roll_out.policy none imitates the reference's action and tries no candidates; set "
             "decisions.candidates full, or roll_out.policy reference, learned or mixed"
         )
-    if search.reference.coaching and search.reference.name == "mcts":
+    if coaching and search.reference.name == "mcts":
         return "coaching weighs every token's cost; mcts knows those it tried: use another reference"
+    if coaching and search.reference.name in ("copy", "suffix", "bleu") and not _compares_tokens(cost):
+        return (
+            f"coaching weighs every token's cost, and cost {cost.name} on {cost.unit or 'text'} does not see all "
+            "unknown tokens alike; set reference.name edit_distance, or a cost on tokens"
+        )
     return None
 
 
@@ -151,7 +161,7 @@ def _reference_roll_out(search: Search) -> str | None:
             f"the edit_distance reference does not answer for cost {cost.name} over the whole vocabulary; set "
             "cost.name edit_distance, reference.name suffix, or decisions.candidates top_k"
         )
-    if cost.name not in COSTS or not COSTS[cost.name].compares_tokens or not on_tokens:
+    if not _compares_tokens(cost):
         return (
             f"cost {cost.name} on {cost.unit or 'text'} does not see all unknown tokens alike, so its costs over "
             "the whole vocabulary are not known; set decisions.candidates top_k"
@@ -159,8 +169,15 @@ def _reference_roll_out(search: Search) -> str | None:
     return None
 
 
+def _compares_tokens(cost: Cost) -> bool:
+    """All tokens that no reference has cost the same."""
+    return cost.name in COSTS and COSTS[cost.name].compares_tokens and cost.unit in (None, "tokens")
+
+
 def _mcts(search: Search) -> str | None:
-    if search.roll_in.policy != "learned" and search.roll_in.p_reference.start > 0:
+    mixture = search.roll_in.p_reference
+    ever = mixture.start > 0 or (mixture.schedule != "constant" and mixture.end > 0)
+    if search.roll_in.policy != "learned" and ever:
         return "mcts is a costly roll-in; set roll_in.policy learned"
     if search.roll_out.policy == "mixed" or search.roll_out.horizon is not None:
         return "mcts compares finished sentences by itself; set roll_out.policy reference"
@@ -191,6 +208,9 @@ def _whole_translation(search: Search) -> str | None:
         return f"{loss.name} learns from the model's own translations; set roll_in.policy learned and decoding {known}"
     if search.roll_in.cross_trained:
         return f"{loss.name} learns from the model's own translations; remove roll_in.cross_trained"
+    roll_in = search.roll_in
+    if loss.name == "policy_gradient" and (roll_in.temperature != 1 or roll_in.top_k or roll_in.top_p):
+        return "policy_gradient is of what the policy itself would draw; remove roll_in.temperature, top_k and top_p"
     if decisions.states != "all":
         return f"{loss.name} is of whole translations; set decisions.states all"
     if roll_out.baseline == "others" and search.roll_in.samples < 2:

@@ -202,9 +202,9 @@ def _with_alpha(settings: Settings) -> Settings:
     """Fill in the scale of the costs where the loss has one."""
     loss = settings["search"].get("loss") or {}
     row = LOSSES.get(str(loss.get("name"))) if isinstance(loss, dict) else None
-    if row is None or not row.uses_alpha:
+    if row is None or not row.uses_alpha or loss.get("alpha") is not None:
         return settings
-    return merge({"search": {"loss": {"alpha": USUAL_ALPHA}}}, settings)
+    return merge(settings, {"search": {"loss": {"alpha": USUAL_ALPHA}}})
 
 
 def _refuse_unused(recipe: Recipe, given: Settings, name: str) -> None:

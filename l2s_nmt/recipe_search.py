@@ -227,13 +227,3 @@ class Search:
     def searches(self) -> bool:
         """There is more than teacher forcing."""
         return self.loss.weight > 0
-
-    @property
-    def asks_reference(self) -> bool:
-        """A reference policy takes part."""
-        return self.searches and (
-            self.roll_in.policy == "mixed"
-            or self.roll_in.policy == "reference"
-            or self.roll_out.policy in ("none", "reference", "mixed")
-            or self.roll_out.horizon is not None
-        )

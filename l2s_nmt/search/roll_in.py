@@ -22,6 +22,7 @@ from torch import Tensor
 from l2s_nmt.decoder_state import Trunk
 from l2s_nmt.model import Policy
 from l2s_nmt.search.context import Context
+from l2s_nmt.search.mixture import StateMixture
 from l2s_nmt.search.parts import part_of
 from l2s_nmt.search.reference.protocol import Reference
 from l2s_nmt.search.sampling import Decoding
@@ -112,39 +113,17 @@ class RollIn:
         return replace(self, cross_trained=(), keeps_trunk=False)(context.seen_by(policy))
 
     def _by_state(self, context: Context) -> Trajectories:
-        mixture = StateMixture(self, context)
+        if self.reference is None:
+            raise ValueError("a mixture by state needs a reference")
+        width = int(context.limits.max())
+        every = torch.arange(len(context.limits), device=context.limits.device)
+        by_reference = context.uniform("mix_in", width) < self.p_reference(context.draws.update)
+        written = context.limits.new_full((len(every), width), context.policy.pad)
+        learned = self.decoding.chooser(context)
+        mixture = StateMixture(context, self.reference, learned, by_reference, written, every)
         trunk = self._trunk(context)
         tokens, lengths = context.policy.roll(context.memory, context.limits, mixture, trunk)
-        by_reference = mixture.by_reference[:, : tokens.shape[1]]
-        return _trajectories(tokens, lengths, context.policy.eos, by_reference, trunk)
-
-
-class StateMixture:
-    """Chooses each token by the model or the reference; it remembers what was written, to ask the reference."""
-
-    def __init__(self, roll_in: RollIn, context: Context) -> None:
-        if roll_in.reference is None:
-            raise ValueError("a mixture by state needs a reference")
-        self.reference = roll_in.reference
-        self.context = context
-        self.learned = roll_in.decoding.chooser(context)
-        width = int(context.limits.max())
-        draws = context.uniform("mix_in", width)
-        self.by_reference = draws < roll_in.p_reference(context.draws.update)
-        self.written = context.limits.new_full((len(context.limits), width), context.policy.pad)
-
-    def __call__(self, scores: Tensor, step: int, rows: Tensor) -> Tensor:
-        """Next tokens (R,); see `l2s_nmt.decoding.Choose`."""
-        tokens = self.learned(scores, step, rows)
-        chosen = self.by_reference[rows, step].nonzero()[:, 0]
-        if len(chosen):
-            sentence = rows[chosen]
-            lengths = torch.full_like(sentence, step)
-            prefixes = self.written[sentence, :step]
-            whole = self.reference.complete(self.context, prefixes, lengths, sentence)
-            tokens = tokens.index_copy(0, chosen, whole.next_tokens(lengths))
-        self.written[rows, step] = tokens
-        return tokens
+        return _trajectories(tokens, lengths, context.policy.eos, by_reference[:, : tokens.shape[1]], trunk)
 
 
 def _trajectories(

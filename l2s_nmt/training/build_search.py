@@ -9,7 +9,8 @@ from l2s_nmt.model import Policy
 from l2s_nmt.recipe_search import PReference
 from l2s_nmt.recipe_search import Search as SearchSettings
 from l2s_nmt.search.context import LengthLimit
-from l2s_nmt.search.costs.cost import Cost
+from l2s_nmt.search.costs.cost import Cost, OnTokens
+from l2s_nmt.search.costs.edit_distance import edits_cost
 from l2s_nmt.search.costs.own import load_function
 from l2s_nmt.search.decisions.candidates import CandidateChoice
 from l2s_nmt.search.decisions.states import StateChoice
@@ -69,7 +70,9 @@ def build_reference(settings: SearchSettings, cost: Cost) -> Reference:
     reference = _optimal(settings, cost)
     if chosen.quality == "optimal":
         return reference
-    return Noisy(reference, cost, chosen.quality, chosen.noise)
+    # The exact oracle prices tokens in edits, so a worse one does as well.
+    of_tokens = OnTokens(edits_cost) if chosen.name == "edit_distance" else None
+    return Noisy(reference, cost, chosen.quality, chosen.noise, of_tokens)
 
 
 def _optimal(settings: SearchSettings, cost: Cost) -> Reference:

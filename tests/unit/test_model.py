@@ -172,6 +172,25 @@ def test_forward_pairs_each_target_row_with_its_source(family: str) -> None:
             torch.testing.assert_close(together.view(5, -1, VOCABULARY)[index], alone)
 
 
+@families
+def test_no_state_at_all_gives_every_weight_a_gradient_of_zero(family: str) -> None:
+    """Other processes, which have states, wait for it."""
+    policy = new_policy(family)
+    batch = random_batch(policy, 4, seed=7)
+
+    def weights_with_gradient(states: Tensor) -> set[str]:
+        policy.zero_grad()
+        term = Term(states, lambda part, scores: scores.sum())
+        loss = policy(batch.source, batch.source_mask, batch.target, torch.arange(4), [term])
+        loss.backward()
+        assert bool(loss == 0) == (len(states) == 0)
+        return {name for name, weight in policy.named_parameters() if weight.grad is not None}
+
+    with_states = weights_with_gradient(torch.arange(5))
+    assert weights_with_gradient(torch.arange(0)) == with_states
+    assert all(not weight.grad.any() for weight in policy.parameters() if weight.grad is not None)
+
+
 def test_what_fails_leaves_the_policy_as_it_was() -> None:
     policy, batch = new_policy(), random_batch(shared_policy(), 3)
     with pytest.raises(IndexError):

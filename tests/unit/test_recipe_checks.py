@@ -96,6 +96,18 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"roll_in": {"policy": "learned"}, "reference": {"name": "mcts"}},
         "use another reference",
     ),
+    "coaching on words": (
+        "coaching",
+        {"reference": {"name": "suffix"}, "cost": {"name": "bleu", "unit": "words"}},
+        "set reference.name edit_distance",
+    ),
+    "coaching by chrF": (
+        "coaching",
+        {"reference": {"name": "suffix"}, "cost": {"name": "chrf"}},
+        "or a cost on tokens",
+    ),
+    "coaching of roll-outs": ("lols", {"reference": {"coaching": 9.0}}, "remove reference.coaching"),
+    "coaching of costs": ("ocd", {"reference": {"coaching": 0.2}}, "set roll_out.policy none"),
     # ---- learned roll-outs
     "the vocabulary, mixed": (
         "lols",
@@ -150,6 +162,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "set decisions.candidates full",
     ),
     "tree search roll-in": ("search_expert", {"roll_in": {"policy": "mixed"}}, "set roll_in.policy learned"),
+    "tree search in the end": (
+        "search_expert",
+        {
+            "roll_in": {
+                "policy": "mixed",
+                "p_reference": {"schedule": "linear", "start": 0.0, "end": 1.0, "updates": 9},
+            }
+        },
+        "set roll_in.policy learned",
+    ),
     "bad tree search": ("search_expert", {"reference": {"quality": "bad"}}, "has no worse form"),
     # ---- whole translations
     "REINFORCE from the target": (
@@ -162,6 +184,13 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"roll_in": {"decoding": "beam"}},
         "set roll_in.policy learned and decoding sample",
     ),
+    "REINFORCE of a sharper policy": (
+        "reinforce",
+        {"roll_in": {"temperature": 0.5}},
+        "remove roll_in.temperature",
+    ),
+    "REINFORCE of the best tokens": ("reinforce", {"roll_in": {"top_k": 5}}, "top_k and top_p"),
+    "REINFORCE of most of it": ("reinforce", {"roll_in": {"top_p": 0.9}}, "top_k and top_p"),
     "risk of greedy decoding": (
         "minimum_risk",
         {"roll_in": {"decoding": "greedy", "samples": 1}},
@@ -287,6 +316,7 @@ def test_a_number_is_a_constant_probability() -> None:
 def test_a_loss_with_a_scale_gets_the_usual_one() -> None:
     assert recipe_of("lols", loss={"name": "kl"}).search.loss.alpha == 10.0
     assert recipe_of("searnn").search.loss.alpha == 20.0
+    assert recipe_of("searnn", loss={"alpha": None}).search.loss.alpha == 10.0
     assert recipe_of("lols").search.loss.alpha is None
 
 

@@ -26,6 +26,13 @@ def edit_distance_cost(
     return distances / reference_lengths.clamp(min=1)
 
 
+def edits_cost(
+    hypotheses: Tensor, hypothesis_lengths: Tensor, references: Tensor, reference_lengths: Tensor
+) -> Tensor:
+    """Return the Levenshtein distance itself, in edits. Arguments as for `sentence_bleu_cost`."""
+    return edit_distances(hypotheses, hypothesis_lengths, references, reference_lengths).float()
+
+
 def edit_distances(
     hypotheses: Tensor,
     hypothesis_lengths: Tensor,

@@ -14,7 +14,8 @@ def minimum_risk(
 ) -> Tensor:
     """Return the risk ``sum_y Q(y) c(y)`` over several translations y of each source sentence.
 
-    They are samples, or the best of a beam (Edunov et al. 2018).
+    They are samples, or the best of a beam (Edunov et al. 2018); not the reference, and a translation that was drawn
+    twice counts twice: with a small alpha, Q is near to how often each was drawn.
     ``Q = softmax(alpha log P)`` among the translations of one sentence, the trajectories of one
     ``decisions.group``; ``log P`` is the sum of the trajectory's log-probabilities over its states, of which none
     may be missing. Each state lists the one action that was taken, and its cost is that of the whole

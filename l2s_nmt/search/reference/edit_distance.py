@@ -173,19 +173,3 @@ def final_values(distances: Tensor, reference_lengths: Tensor) -> Tensor:
     ends = (reference_lengths - 1).clamp(min=0)[:, :, None, None].expand(-1, -1, distances.shape[2], -1)
     whole = distances.gather(3, ends)[..., 0]
     return whole.masked_fill((reference_lengths == 0)[:, :, None], torch.iinfo(distances.dtype).max).amin(1)
-
-
-def final_distance(distances: Tensor, lengths: Tensor, reference_lengths: Tensor, finished: Tensor) -> Tensor:
-    """Return the edit distance between each whole trajectory and the nearest reference, EOS not counted.
-
-    Args:
-        distances: (B, M, T + 1, R) ``reference_distances(tokens, references)``.
-        lengths: (B,) lengths of the trajectories, EOS included.
-        reference_lengths: (B, M) lengths of the references, EOS included; 0 where there is none.
-        finished: (B,) bool: the trajectory ends with EOS.
-
-    Returns:
-        (B,), of the dtype of the distances.
-    """
-    words = lengths - finished.long()
-    return final_values(distances, reference_lengths).gather(1, words[:, None])[:, 0]

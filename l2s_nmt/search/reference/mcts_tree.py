@@ -128,7 +128,9 @@ class Tree:
             listed: the tokens considered at each of the positions from there on; the first of each was written.
             loss: of the sentence.
         """
-        if loss < self.loss:
+        # A loss of the user's may be no number, and then there is no cheaper sentence than the first.
+        known = loss < self.loss or (math.isnan(self.loss) and not math.isnan(loss))
+        if self.root is None or known:
             self.best, self.loss = sentence, loss
         self._highest = max(self._highest, loss)
         nodes = [Node(each, loss) for each in listed]

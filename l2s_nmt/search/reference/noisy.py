@@ -32,16 +32,20 @@ class Noisy:
         cost: of a finished sentence, against the true references.
         kind: ``suboptimal`` or ``bad``.
         probability: with which ``suboptimal`` replaces a word.
+        of_tokens: what the costs of tokens are made of, where that is another unit, as edits are; None: the cost.
     """
 
     inner: Reference
     cost: Cost
     kind: Noise
     probability: float = 1.0
+    of_tokens: Cost | None = None
 
     def complete(self, context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Completions:
         """See `Reference`."""
-        return self._complete(context, self._misled(context), prefixes, lengths, sentence)
+        whole = self.inner.complete(self._misled(context), prefixes, lengths, sentence)
+        losses = self.cost(whole.tokens, whole.lengths - 1, sentence, context.batch)
+        return Completions(whole.tokens, whole.lengths, losses)
 
     def costs(
         self, context: Context, tokens: Tensor, sentence: Tensor, position: Tensor
@@ -50,7 +54,8 @@ class Noisy:
         misled = self._misled(context)
 
         def losses(prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Tensor:
-            return self._complete(context, misled, prefixes, lengths, sentence).losses
+            whole = self.inner.complete(misled, prefixes, lengths, sentence)
+            return (self.of_tokens or self.cost)(whole.tokens, whole.lengths - 1, sentence, context.batch)
 
         # A distorted target has no words but those of the true one, so the tokens of these are all to be tried.
         return vocabulary_costs(context, tokens, sentence, position, losses)
@@ -59,13 +64,6 @@ class Noisy:
         return replace(
             context, batch=distorted(context.batch, context.draws.seed, self.kind, self.probability)
         )
-
-    def _complete(
-        self, context: Context, misled: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor
-    ) -> Completions:
-        whole = self.inner.complete(misled, prefixes, lengths, sentence)
-        losses = self.cost(whole.tokens, whole.lengths - 1, sentence, context.batch)
-        return Completions(whole.tokens, whole.lengths, losses)
 
 
 def distorted(batch: Batch, seed: int, kind: Noise, probability: float) -> Batch:

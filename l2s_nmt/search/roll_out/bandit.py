@@ -119,7 +119,11 @@ class Bandit:
         return self.roll_out(context, trunk, branches)
 
     def _votes(self, context: Context, trajectories: Trajectories, decisions: Decisions) -> Tensor:
-        """(N, K) how many policies of the bag prefer each listed action."""
+        """(N, K) how many policies of the bag prefer each listed action.
+
+        A policy of the bag is the model under one draw of dropout, for the batch as a whole: alone among the draws
+        of a search these depend on the batch, and a model without dropout is all of its bag.
+        """
         votes = torch.zeros(decisions.actions.shape, device=decisions.actions.device)
         context.policy.train()
         for _ in range(self.exploration.bag):

@@ -18,9 +18,11 @@ from torch import Tensor
 from l2s_nmt.decoder_state import DecoderState
 from l2s_nmt.search.context import SCORING, Context
 from l2s_nmt.search.costs.cost import Cost
+from l2s_nmt.search.mixture import StateMixture
 from l2s_nmt.search.randomness import PLACES, TOKENS
 from l2s_nmt.search.reference.protocol import Reference
 from l2s_nmt.search.roll_out.branches import Branches
+from l2s_nmt.search.sampling import greedy
 from l2s_nmt.search.schedules import HALF, Schedule
 
 MixUnit = Literal["state", "roll_out", "decision", "sentence"]
@@ -103,13 +105,22 @@ class RollOutPolicy:
 
     def _mixed_by_state(self, context: Context, trunk: DecoderState, branches: Branches) -> Tensor:
         limits = self._limits(context, branches)
-        mixture = _Mixture(self, context, branches, int(limits.max()))
+        mixture = self._mixture(context, branches, int(limits.max()))
         written, lengths = context.policy.continue_branches(
             trunk, branches.sentence, branches.position, branches.action, limits, mixture
         )
         width = max(branches.tokens.shape[1], int(limits.max()) + 1)
         sentences = branches.followed_by(written, lengths, width, context.policy.pad)
         return self._losses(context, sentences, branches)
+
+    def _mixture(self, context: Context, branches: Branches, longest: int) -> StateMixture:
+        """With draws common to all branches of a sentence."""
+        assert self.reference is not None
+        width = max(longest, int(branches.position.max()) + 1)
+        by_reference = context.uniform("roll_out", width) < self.p_reference(context.draws.update)
+        ones = torch.ones_like(branches.action)
+        written = branches.followed_by(branches.action[:, None], ones, width, context.policy.pad)
+        return StateMixture(context, self.reference, greedy, by_reference, written, branches.sentence)
 
     def _limits(self, context: Context, branches: Branches) -> Tensor:
         """(M,) most tokens of each branch before the reference takes over or the sentence is cut."""
@@ -131,30 +142,3 @@ class RollOutPolicy:
             if len(rows):
                 losses[rows] = self._completed(context, sentences[rows], words[rows], branches.sentence[rows])
         return losses
-
-
-class _Mixture:
-    """Chooses each token of the branches by the policy or the reference, with draws common to all of a sentence."""
-
-    def __init__(self, roll_out: RollOutPolicy, context: Context, branches: Branches, longest: int) -> None:
-        assert roll_out.reference is not None
-        self.reference = roll_out.reference
-        self.context = context
-        self.sentence = branches.sentence
-        width = max(longest, int(branches.position.max()) + 1)
-        self.by_reference = context.uniform("roll_out", width) < roll_out.p_reference(context.draws.update)
-        ones = torch.ones_like(branches.action)
-        self.written = branches.followed_by(branches.action[:, None], ones, width, context.policy.pad)
-
-    def __call__(self, scores: Tensor, step: int, rows: Tensor) -> Tensor:
-        """Next tokens (R,) of the branches ``rows``, at position ``step``."""
-        tokens = scores.argmax(-1)
-        sentence = self.sentence[rows]
-        chosen = self.by_reference[sentence, step].nonzero().squeeze(1)
-        if len(chosen):
-            lengths = torch.full_like(chosen, step)
-            prefixes = self.written[rows[chosen], :step]
-            whole = self.reference.complete(self.context, prefixes, lengths, sentence[chosen])
-            tokens = tokens.index_copy(0, chosen, whole.next_tokens(lengths))
-        self.written[rows, step] = tokens
-        return tokens

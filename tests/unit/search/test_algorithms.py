@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from l2s_nmt.search.algorithms import ALGORITHMS
 from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.costs.bleu import SentenceBleu
 from l2s_nmt.search.costs.cost import OnTokens
 from l2s_nmt.search.losses.table import LOSSES
+from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.reference.edit_distance import EditDistance
 from l2s_nmt.search.reference.noisy import Noisy
 from l2s_nmt.search.roll_out.bandit import Bandit
@@ -20,8 +23,8 @@ from l2s_nmt.search.roll_out.trajectory_loss import TrajectoryLoss
 from l2s_nmt.search.search import Search
 from l2s_nmt.training.build import build_limit, build_objective
 from l2s_nmt.training.build_search import build_search
-from tests.searches import TEXTS, recipe_of
-from tests.tiny import POSITIONS, shared_policy
+from tests.searches import TEXTS, recipe_of, search_of
+from tests.tiny import POSITIONS, VOCABULARY, random_batch, shared_policy
 
 # Algorithm: who rolls in, what the roll-out stage is, who finishes (if anybody does), the loss.
 FAMILY: dict[str, tuple[str, type, str | None, str]] = {
@@ -139,3 +142,21 @@ def test_settings_on_top_reach_the_parts() -> None:
     assert finish.cost == search.cost
     assert isinstance(finish.reference, Noisy)
     assert (finish.reference.kind, finish.reference.probability) == ("suboptimal", 0.4)
+
+
+@pytest.mark.parametrize("algorithm", ["ocd", "aggrevated"])
+def test_a_graded_oracle_prices_tokens_as_the_exact_one_does(algorithm: str) -> None:
+    """In edits, so that a poor teacher does not change the weight of the loss as well."""
+    batch, draws = random_batch(shared_policy(), 6, seed=4), Draws(1, 2)
+
+    def every_cost(**reference: Any) -> Tensor:
+        found = search_of(algorithm, reference=reference)(shared_policy(), batch, draws)
+        assert found.costs.other is not None
+        table = found.costs.other[:, None].repeat(1, VOCABULARY)
+        state, slot = found.decisions.mask.nonzero(as_tuple=True)
+        table[state, found.decisions.actions[state, slot]] = found.costs.costs[state, slot]
+        return table
+
+    exact = every_cost()
+    assert torch.equal(exact, exact.round())
+    assert torch.equal(every_cost(quality="suboptimal", noise=0.0), exact)

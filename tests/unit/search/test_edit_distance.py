@@ -16,7 +16,6 @@ from torch import Tensor
 
 from l2s_nmt.search.reference.edit_distance import (
     EditDistance,
-    final_distance,
     final_values,
     nearest_prefixes,
     optimal_values,
@@ -47,6 +46,12 @@ from tests.unit.search.test_copy import (
 IN_EDITS = EditDistance(COSTS["edits"])
 
 satisfies(EditDistance)
+
+
+def final_distance(distances: Tensor, lengths: Tensor, reference_lengths: Tensor, finished: Tensor) -> Tensor:
+    """(B,) the edit distance between each whole trajectory and the nearest reference, EOS not counted."""
+    words = lengths - finished.long()
+    return final_values(distances, reference_lengths).gather(1, words[:, None])[:, 0]
 
 
 def levels(longest: int) -> list[Rows]:

@@ -217,6 +217,29 @@ def test_at_the_limit_and_behind_it_one_more_token_is_written(position: int) -> 
         assert whole.lengths[n] <= position + 2
 
 
+def test_of_sentences_whose_cost_is_no_number_the_greedy_one_is_taken() -> None:
+    """So that the update is skipped for its cost, whatever may be wrong with that."""
+
+    def unknown(hypotheses: Tensor, lengths: Tensor, sentence: Tensor, batch: Batch, /) -> Tensor:
+        return torch.full((len(lengths),), torch.nan)
+
+    sentence, lengths = states(0)
+    whole = MonteCarloTree(unknown, 5, 1.5, K).complete(context(SHORT), tokens(), lengths, sentence)
+    greedy = MonteCarloTree(EDITS, 1, 1.5, K).complete(context(SHORT), tokens(), lengths, sentence)
+    assert torch.equal(whole.tokens, greedy.tokens)
+    assert whole.losses.isnan().all()
+
+
+def test_a_sentence_whose_cost_is_a_number_is_cheaper_than_one_without() -> None:
+    tree = Tree([], 3, EOS, 1.5)
+    listed = [Listed([5, EOS], [0.5, 0.5]), Listed([EOS, 5], [0.5, 0.5])]
+    tree.receive(tree.select(), [5, EOS], listed, float("nan"))
+    tree.receive(tree.select(), [EOS], [], 0.7)
+    assert (tree.best, tree.loss) == ([EOS], 0.7)
+    tree.receive(tree.select(), [5, 5, EOS], [], float("nan"))
+    assert (tree.best, tree.loss) == ([EOS], 0.7)
+
+
 def test_a_finished_prefix_stays_as_it_is() -> None:
     policy = shared_policy()
     rows = [[*batch().target[b, :1].tolist(), policy.eos] for b in range(4)]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from l2s_nmt import decoding
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.search.context import Context, LengthLimit
 from l2s_nmt.search.costs.bleu import SentenceBleu
@@ -29,6 +30,7 @@ from l2s_nmt.search.roll_out.outcome import Outcome, RollOut
 from l2s_nmt.search.roll_out.reference_costs import ReferenceActions, ReferenceCosts
 from l2s_nmt.search.roll_out.trajectory_loss import TrajectoryLoss
 from l2s_nmt.search.sampling import Decoding
+from l2s_nmt.search.schedules import Schedule
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
 from tests.tiny import FAMILIES, random_batch, shared_policy
@@ -82,6 +84,11 @@ SEARCHES: dict[str, Search] = {
     "minimum risk": search_with(SAMPLED, TrajectoryLoss(BLEU, 3, "others"), samples=3),
 }
 
+SELDOM = search_with(
+    replace(BY_STATE, p_reference=Schedule("constant", 0.1)),
+    replace(PLAIN, roll_out=replace(MIXED, mix_unit="state", p_reference=Schedule("constant", 0.1))),
+)
+
 Findings = dict[int, list[object]]
 
 
@@ -133,6 +140,18 @@ def test_nothing_changes_with_order_or_chunks(name: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES[1:])
 def test_nothing_changes_with_order_or_chunks_in_other_models(name: str, family: str) -> None:
     assert_invariant(SEARCHES[name], family)
+
+
+@pytest.mark.parametrize("name", [*SEARCHES, "seldom the reference"])
+def test_nothing_changes_where_sentences_that_ended_leave_late(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: the policies are asked about them for a while."""
+    batch = random_batch(shared_policy(), 10, seed=1, first_row=50)
+    search = SEARCHES.get(name, SELDOM)
+    expected = found(search, batch)[0]
+    monkeypatch.setattr(decoding, "settle_every", lambda device: 8)
+    assert found(search, batch)[0] == expected
 
 
 def test_trajectories_are_scored_without_their_end() -> None:
