@@ -106,9 +106,14 @@ def save_checkpoint(
         write_json(
             temporary / CHECKSUMS, {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
         )
+    remove_old(folder)
+    return target
+
+
+def remove_old(folder: Path) -> None:
+    """Remove all checkpoints but the newest two."""
     for old in list_checkpoints(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
-    return target
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

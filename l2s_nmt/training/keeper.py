@@ -85,9 +85,7 @@ class Keeper:
     ) -> None:
         size = self.metrics.settle()
         checkpoints.save_checkpoint(self.folder, replace(progress), size, weights, average, optimizer, sums)
-        if self.aggregate is not None:
-            oldest = checkpoints.list_checkpoints(self.folder)[0]
-            self.aggregate.prune(checkpoints.update_of(oldest))  # from where the run may have to go on
+        self._prune()
 
     def take_up(self, sums: Sums) -> Progress:
         """Go back to the newest sound checkpoint, or to the beginning where there is none.
@@ -107,8 +105,17 @@ class Keeper:
             self.metrics.rewind(metrics_bytes)  # what was written after the checkpoint will be written again
             if self.aggregate is not None:
                 self.aggregate.resume(progress.update)
+            with writing(self.folder):  # what a run that was killed did not come to
+                checkpoints.remove_old(self.folder)
+                self._prune()
         self.accelerator.wait_for_everyone()
         return progress
+
+    def _prune(self) -> None:
+        """Remove aggregated data that the run does not need, even where it has to go on from its oldest checkpoint."""
+        kept = checkpoints.list_checkpoints(self.folder)
+        if self.aggregate is not None and kept:
+            self.aggregate.prune(checkpoints.update_of(kept[0]))
 
     def _load(self, checkpoint: Path, progress: Progress, sums: Sums) -> None:
         optimizer, everyones = checkpoints.load_checkpoint(checkpoint, self.policy, self.averager)

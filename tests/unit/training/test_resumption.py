@@ -17,6 +17,8 @@ from l2s_nmt.errors import Interrupted
 from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
+from l2s_nmt.training import checkpoints
+from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.checkpoints import list_checkpoints
 from l2s_nmt.training.schedule import Schedule
 from tests.unit.training.sitting import (
@@ -149,3 +151,31 @@ def test_metrics_of_a_run_that_never_reached_a_checkpoint_are_written_anew(tmp_p
     straight = Sitting(tmp_path / "straight")
     straight.run()
     assert sitting.lines() == straight.lines()
+
+
+@pytest.mark.parametrize(("holder", "removal"), [(checkpoints, "remove_old"), (Aggregate, "prune")])
+def test_what_a_run_that_was_killed_did_not_come_to_remove_is_removed(
+    holder: Any, removal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was killed behind its last checkpoint, when nothing was left to do but that."""
+
+    def sitting(name: str) -> Sitting:
+        aggregate = Aggregate(tmp_path / name / "aggregated", 1, 2, 3, 0, 1)
+        limits = replace(LIMITS, checkpoint_every=3)
+        return Sitting(tmp_path / name, limits, AGGREVATED, aggregate, BOTH)
+
+    def files(name: str) -> set[str]:
+        return {str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*")}
+
+    def killed(*arguments: Any) -> None:
+        if (tmp_path / "killed" / "checkpoints" / "update-00000012").exists():
+            raise Crash
+
+    sitting("straight").run()
+    with monkeypatch.context() as patched:
+        patched.setattr(holder, removal, killed)
+        with pytest.raises(Crash):
+            sitting("killed").run()
+    assert files("killed") > files("straight")
+    sitting("killed").run()
+    assert files("killed") == files("straight")
