@@ -28,6 +28,11 @@ class Trajectories:
     trunk: Trunk | None = None
     """What the policy's decoding left behind, to branch from; None: not kept, or not written by a decoding."""
 
+    def inside(self) -> Tensor:
+        """(B, T) bool: where there is a token, not padding."""
+        positions = torch.arange(self.tokens.shape[1], device=self.lengths.device)
+        return positions < self.lengths[:, None]
+
 
 @dataclass(frozen=True)
 class Decisions:

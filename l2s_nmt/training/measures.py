@@ -13,7 +13,7 @@ from torch import Tensor
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.decoding import best_tokens
 from l2s_nmt.search.search import Experience
-from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
+from l2s_nmt.search.types import CostVectors, Decisions
 
 IMPROVABLE = 1e-6
 """A state is improvable where another token was cheaper by more than rounding."""
@@ -58,16 +58,11 @@ def search_sums(experience: Experience, batch: Batch, roll_in_costs: Tensor | No
         "roll_in_tokens": trajectories.lengths.sum(),
         "roll_in_target_tokens": batch.target_lengths[experience.owner].sum(),
         "roll_in_finished": trajectories.finished.sum(),
-        "roll_in_by_reference": _inside(trajectories).logical_and(trajectories.by_reference).sum(),
+        "roll_in_by_reference": trajectories.inside().logical_and(trajectories.by_reference).sum(),
     }
     if roll_in_costs is not None:
         sums["roll_in_cost"] = roll_in_costs.sum()
     return sums
-
-
-def _inside(trajectories: Trajectories) -> Tensor:
-    positions = torch.arange(trajectories.tokens.shape[1], device=trajectories.lengths.device)
-    return positions < trajectories.lengths[:, None]
 
 
 def cost_of(decisions: Decisions, costs: CostVectors, actions: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class StateChoice:
 
     def __call__(self, context: Context, trajectories: Trajectories) -> tuple[Tensor, Tensor]:
         """Sentence (N,) and position (N,) of the states, ordered by sentence and position."""
-        inside = _inside(trajectories)
+        inside = trajectories.inside()
         if self.name == "uniform":
             inside = _lowest(context.uniform("states", inside.shape[1]), inside, self.per_sentence)
         elif self.name == "ends":
@@ -64,11 +64,6 @@ class StateChoice:
         table = torch.full(inside.shape, torch.inf, device=sure.device)
         table[sentence, position] = sure.float()
         return table
-
-
-def _inside(trajectories: Trajectories) -> Tensor:
-    positions = torch.arange(trajectories.tokens.shape[1], device=trajectories.lengths.device)
-    return positions < trajectories.lengths[:, None]
 
 
 def _lowest(keys: Tensor, inside: Tensor, count: int) -> Tensor:
