@@ -121,9 +121,7 @@ class Policy(nn.Module):
             here = torch.arange(len(hidden[-1]), device=rows.device) + written
             place[rows, :width] = here.view(len(rows), width)
             written += len(here)
-        if (
-            not hidden
-        ):  # a pass for no state, because other processes wait for this one's gradient of all weights
+        if not hidden:  # other processes wait for this one's gradient of all weights, so there is a pass
             return self._hidden(memory.select(sentence[:1]), inputs[:1, :1])[0, :0]
         return torch.cat(hidden)[place[row, position]]
 

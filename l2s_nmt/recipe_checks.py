@@ -105,21 +105,28 @@ def _best_of_beam(roll_in: RollIn) -> str | None:
 
 
 def _imitation(search: Search) -> str | None:
-    coaching, cost = search.reference.coaching, search.cost
-    if search.loss.weight == 0:
-        return None
-    if search.roll_out.policy != "none":
-        if coaching:
-            return "coaching is of the action that is imitated; set roll_out.policy none, or remove reference.coaching"
+    if search.loss.weight == 0 or search.roll_out.policy != "none":
         return None
     if search.decisions.candidates != "full":
         return (
             "roll_out.policy none imitates the reference's action and tries no candidates; set "
             "decisions.candidates full, or roll_out.policy reference, learned or mixed"
         )
-    if coaching and search.reference.name == "mcts":
+    return None
+
+
+def _coaching(search: Search) -> str | None:
+    """It weighs the cost of every token, as the reference knows it."""
+    reference, cost = search.reference.name, search.cost
+    if search.loss.weight == 0 or not search.reference.coaching:
+        return None
+    if search.roll_out.policy != "none":
+        return "coaching is of the action that is imitated; set roll_out.policy none, or remove reference.coaching"
+    if reference == "mcts":
         return "coaching weighs every token's cost; mcts knows those it tried: use another reference"
-    if coaching and search.reference.name in ("copy", "suffix", "bleu") and not _compares_tokens(cost):
+    if reference == "bleu":
+        return _bleu_reference(cost)
+    if reference in ("copy", "suffix") and not _compares_tokens(cost):
         return (
             f"coaching weighs every token's cost, and cost {cost.name} on {cost.unit or 'text'} does not see all "
             "unknown tokens alike; set reference.name edit_distance, or a cost on tokens"
@@ -151,12 +158,11 @@ def _reference_roll_out(search: Search) -> str | None:
         return _mcts(search)
     if not asked:
         return None
-    on_tokens = cost.unit in (None, "tokens")
-    if reference == "bleu" and not (cost.name == "bleu" and on_tokens):
-        return f"the bleu reference does not answer for cost {cost.name}; set cost.name bleu with unit tokens"
+    if reference == "bleu" and (problem := _bleu_reference(cost)):
+        return problem
     if search.decisions.candidates != "full" or reference == "own":
         return None
-    if reference == "edit_distance" and not (cost.name == "edit_distance" and on_tokens):
+    if reference == "edit_distance" and not (cost.name == "edit_distance" and _on_tokens(cost)):
         return (
             f"the edit_distance reference does not answer for cost {cost.name} over the whole vocabulary; set "
             "cost.name edit_distance, reference.name suffix, or decisions.candidates top_k"
@@ -169,9 +175,19 @@ def _reference_roll_out(search: Search) -> str | None:
     return None
 
 
+def _bleu_reference(cost: Cost) -> str | None:
+    if cost.name == "bleu" and _on_tokens(cost):
+        return None
+    return f"the bleu reference does not answer for cost {cost.name}; set cost.name bleu with unit tokens"
+
+
+def _on_tokens(cost: Cost) -> bool:
+    return cost.unit in (None, "tokens")
+
+
 def _compares_tokens(cost: Cost) -> bool:
     """All tokens that no reference has cost the same."""
-    return cost.name in COSTS and COSTS[cost.name].compares_tokens and cost.unit in (None, "tokens")
+    return cost.name in COSTS and COSTS[cost.name].compares_tokens and _on_tokens(cost)
 
 
 def _mcts(search: Search) -> str | None:
@@ -313,6 +329,7 @@ _RULES: tuple[Callable[[Search], str | None], ...] = (
     _roll_in,
     _whole_translation,
     _imitation,
+    _coaching,
     _learned_roll_out,
     _prefixes,
     _bandit,

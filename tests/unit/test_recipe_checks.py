@@ -106,6 +106,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"reference": {"name": "suffix"}, "cost": {"name": "chrf"}},
         "or a cost on tokens",
     ),
+    "coaching by the bleu reference": (
+        "coaching",
+        {"reference": {"name": "bleu"}},
+        "set cost.name bleu with unit tokens",
+    ),
     "coaching of roll-outs": ("lols", {"reference": {"coaching": 9.0}}, "remove reference.coaching"),
     "coaching of costs": ("ocd", {"reference": {"coaching": 0.2}}, "set roll_out.policy none"),
     # ---- learned roll-outs
