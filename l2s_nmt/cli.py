@@ -7,6 +7,7 @@ with everything saved; 1 anything else, an output that is no longer read and an 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -14,8 +15,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +40,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"l2s-nmt {metadata.version('l2s-nmt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_any(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and end.", is_eager=True, callback=_say_version),
+    ] = False,
+) -> None:
+    """Train neural translation models by learning to search."""
+
+
 for command in (train, recipes, watch, translate, score, evaluate, compare, explain, export):
     app.command()(command)
 
@@ -46,9 +67,17 @@ GRACE_SECONDS = 5.0
 
 def main() -> None:
     """Run a command and end the process with its exit status."""
+    _open_closed_streams()
     with _interruptible():
         _quiet_libraries()
         sys.exit(_run())
+
+
+def _open_closed_streams() -> None:
+    """Where the standard streams were closed (``>&-``), what goes there is lost, and nothing comes from there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 @contextmanager
@@ -93,6 +122,10 @@ def _run() -> int:
         if isinstance(error, _USAGE):
             note(_usage(error))
             return 2
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            note(f"error: standard output cannot be written: {error.strerror}")
+            _leave_unwritten()
+            return 1
         status = getattr(error, "exit_status", None)
         if status is None:
             raise
@@ -101,6 +134,15 @@ def _run() -> int:
 
 _USAGE = typer.BadParameter.__bases__
 """What a wrong option or argument raises; typer exports no name for it."""
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Why a stream takes no more. What is written to files has messages of its own."""
+
+
+def _leave_unwritten() -> None:
+    """What is in the buffer of standard output is not tried again at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: Any) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,27 @@ def as_settings(recipe: Recipe) -> Settings:
     if recipe.model.from_run is not None or recipe.model.pretrained is not None:
         del settings["tokenizer"], settings["model"]["architecture"]
     return settings
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """The recipe with its folders named from the root, so that they are found from wherever a command starts."""
+    data, model, roll_in = recipe.data, recipe.model, recipe.search.roll_in
+    crossed = tuple(map(os.path.abspath, roll_in.cross_trained))
+    return replace(
+        recipe,
+        data=replace(data, files=_absolute(data.files), hub=_if_folder(data.hub)),
+        model=replace(model, from_run=_absolute(model.from_run), pretrained=_if_folder(model.pretrained)),
+        search=replace(recipe.search, roll_in=replace(roll_in, cross_trained=crossed)),
+    )
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else os.path.abspath(path)
+
+
+def _if_folder(name: str | None) -> str | None:
+    """What is no folder is an id on the hub."""
+    return _absolute(name) if name is not None and os.path.isdir(name) else name
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> Settings:

@@ -3,6 +3,7 @@
 RUN/README.md              the model card, also beside the weights
 RUN/recipe.yaml            the resolved recipe
 RUN/environment.json       versions, hardware, git commit, seed, command
+RUN/data.json              what tells its training and validation data from others
 RUN/tokenizer/             the tokenizer trained for the run (the plain Hugging Face folder)
 RUN/best/, RUN/last/       weights in safetensors, configuration, tokenizer: load with AutoModelForSeq2SeqLM
 RUN/average/               the same, of the average of the weights at the end, where the recipe averages
@@ -40,7 +41,7 @@ from l2s_nmt.data.corpus import EmbeddedCorpus, HubData
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import aside, is_file, recover_folder, write_json, write_text
 from l2s_nmt.recipe import Data, Recipe
-from l2s_nmt.recipe_file import as_settings, dump_recipe, read_recipe
+from l2s_nmt.recipe_file import as_settings, dump_recipe, read_recipe, with_absolute_paths
 
 WeightsName = Literal["best", "last", "average"]
 
@@ -80,6 +81,11 @@ class Run:
     def folder_of(self, weights: WeightsName) -> Path:
         """Where such weights lie, as a Hugging Face folder."""
         return self.path / weights
+
+    @property
+    def data(self) -> Path:
+        """What tells its data from others."""
+        return self.path / "data.json"
 
     @property
     def tokenizer(self) -> Path:
@@ -133,12 +139,12 @@ def _tagged(split: str, tag: str | None) -> str:
 
 
 def open_run(path: Path, recipe: Recipe, command: list[str]) -> Run:
-    """Make a run directory, or take up one that holds the same recipe.
+    """Make a run directory, or take up one that holds the same recipe, wherever its files are now.
 
     Raises:
         UserError: the directory holds something else, another recipe, or cannot be written.
     """
-    run = Run(path)
+    run, recipe = Run(path), with_absolute_paths(recipe)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -146,6 +152,7 @@ def open_run(path: Path, recipe: Recipe, command: list[str]) -> Run:
     _refuse_foreign(path)
     if _untrained(path):
         shutil.rmtree(run.tokenizer, ignore_errors=True)
+        run.data.unlink(missing_ok=True)
         write_json(path / "environment.json", environment(recipe.seed, command))
         write_text(run.recipe_path, dump_recipe(recipe))
     else:
@@ -167,13 +174,45 @@ def _untrained(path: Path) -> bool:
 
 
 def _same_recipe(run: Run, recipe: Recipe) -> None:
-    there, now = flatten(as_settings(run.read_recipe())), flatten(as_settings(recipe))
+    written = with_absolute_paths(run.read_recipe())
+    there, now = flatten(as_settings(written)), flatten(as_settings(recipe))
     changed = sorted(key for key in there.keys() | now.keys() if there.get(key) != now.get(key))
-    if changed:
+    if changed == [_MOVED]:  # data.json tells whether they are the same
+        write_text(run.recipe_path, dump_recipe(recipe))
+    elif changed:
         shown = "; ".join(f"{key}: {there.get(key)!r} there, {now.get(key)!r} now" for key in changed[:5])
         raise UserError(
             f"{run.path}: holds a run of another recipe ({shown}); choose another --output or remove the directory"
         )
+
+
+def same_data(run: Run, stamps: dict[str, str]) -> None:
+    """Note what a run's data are, or see that they still are those that it was begun with.
+
+    Args:
+        run: that is trained.
+        stamps: of each split, what tells it from others.
+
+    Raises:
+        UserError: they are others, or the note cannot be read.
+    """
+    if not run.data.exists():
+        write_json(run.data, stamps)
+        return
+    try:
+        there = json.loads(run.data.read_text(encoding="utf-8"))
+        changed = [split for split, stamp in stamps.items() if there[split] != stamp]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{run.data}: damaged ({error!r}); remove it if the data are the same") from error
+    if changed:
+        raise UserError(
+            f"{run.path}: was begun with other data ({' and '.join(changed)}); bring them back, or choose another "
+            "--output"
+        )
+
+
+_MOVED = "data.files"
+"""What of a recipe may be elsewhere when a run goes on."""
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -188,7 +227,7 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 LOCK = ".lock"
-_WRITTEN_FIRST = {"environment.json", "recipe.yaml", "tokenizer"}
+_WRITTEN_FIRST = {"environment.json", "recipe.yaml", "data.json", "tokenizer"}
 
 
 @contextlib.contextmanager

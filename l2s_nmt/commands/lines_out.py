@@ -8,13 +8,29 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from l2s_nmt.files import write_json
+from l2s_nmt.errors import UserError
+from l2s_nmt.files import is_file, is_folder, write_json
 
 
 def print_lines(lines: Sequence[str]) -> None:
     """Write to standard output at once, as UTF-8 wherever it goes."""
     sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode())
     sys.stdout.buffer.flush()
+
+
+def check_output(path: Path) -> None:
+    """Refuse a folder.
+
+    Raises:
+        UserError: names it.
+    """
+    if is_folder(path):
+        raise UserError(f"{path}: is a folder; name a file in it with --output")
+
+
+def is_stream(path: Path) -> bool:
+    """Whether it is a pipe, a terminal or another device, which cannot be moved to its place when it is whole."""
+    return path.exists() and (not is_file(path) or path.parts[:2] in (("/", "dev"), ("/", "proc")))
 
 
 class GrowingFile:
@@ -24,11 +40,11 @@ class GrowingFile:
     FILE.partial.json    what they are made from
 
     Args:
-        path: of the whole file.
+        path: of the whole file; behind a symbolic link the one that it leads to.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path = Path(os.path.realpath(path))
         self.partial = path.with_name(f"{path.name}.partial")
         self.note = path.with_name(f"{path.name}.partial.json")
 

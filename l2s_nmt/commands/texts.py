@@ -24,6 +24,8 @@ def read_lines(path: Path) -> list[str]:
 def read_references(paths: Sequence[Path], sources: Path, count: int) -> list[list[str]]:
     """The references of each of so many source sentences, one from each file; none where no file is given.
 
+    An empty line in a file behind the first is no further reference, as in a corpus.
+
     Raises:
         UserError: a file cannot be read, is not UTF-8, or has not as many lines as there are sources.
     """
@@ -33,4 +35,7 @@ def read_references(paths: Sequence[Path], sources: Path, count: int) -> list[li
     for path, stream in zip(paths, streams, strict=True):
         if len(stream) != count:
             raise UserError(f"{path} has {len(stream)} lines, but {sources} has {count}")
-    return [[stream[row] for stream in streams] for row in range(count)]
+    return [
+        [stream[row] for number, stream in enumerate(streams) if number == 0 or stream[row]]
+        for row in range(count)
+    ]

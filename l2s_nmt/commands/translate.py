@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from l2s_nmt.evaluation.draw import Sampling
 
 
+STANDARD_OUTPUT = ("-", "/dev/stdout")
+"""Its names: opened anew by the second, it would begin where it was when the command began."""
+
+
 def translate(
     run: RunArgument,
     source: Annotated[
@@ -81,7 +85,14 @@ def translate(
 ) -> None:
     """Translate sentences with a run."""
     sampling = _sampling(sample, temperature, top_k, top_p, seed, beam, length_penalty)
-    from l2s_nmt.commands.translating import Arriving, Work, print_translations, write_translations
+    from l2s_nmt.commands.lines_out import check_output, is_stream
+    from l2s_nmt.commands.translating import (
+        Arriving,
+        Work,
+        print_translations,
+        stream_translations,
+        write_translations,
+    )
     from l2s_nmt.evaluation.runs import decoding_of, load_translator
     from l2s_nmt.processes import together
     from l2s_nmt.run import Run
@@ -89,6 +100,8 @@ def translate(
     trained = Run(run)
     with together() as processes:
         with processes.main_first():  # which says alone what is wrong
+            if output is not None:
+                check_output(output)
             decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
             if n_best is not None and sampling is None and n_best > decoding.beam:
                 raise UserError(
@@ -101,8 +114,10 @@ def translate(
                 trained, decoding, weights, processes, sampling=sampling, batch_tokens=batch_tokens
             )
         work = Work(translator, n_best, arriving.name)
-        if output is None:
+        if output is None or str(output) in STANDARD_OUTPUT:
             print_translations(work, arriving)
+        elif is_stream(output):
+            stream_translations(work, arriving, output)
         else:
             write_translations(work, arriving, output, trained.weights(weights), (decoding, sampling, n_best))
 

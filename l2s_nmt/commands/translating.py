@@ -140,8 +140,10 @@ class Work:
         self.translator.check(sentences, self.name, before)
 
 
-def print_translations(work: Work, arriving: Arriving) -> None:
-    """Translations to standard output, each window's as soon as it is done."""
+def print_translations(
+    work: Work, arriving: Arriving, write: Callable[[Sequence[str]], None] = print_lines
+) -> None:
+    """Translations to standard output or another stream, each window's as soon as it is done."""
     sentences, processes = arriving.sentences, arriving.processes
     total = None if sentences is None else len(sentences)
     before = 0
@@ -150,7 +152,28 @@ def print_translations(work: Work, arriving: Arriving) -> None:
             lines = work(window, before, advance)
             before += len(window)
             if processes.is_main:
-                print_lines(lines)
+                write(lines)
+
+
+def stream_translations(work: Work, arriving: Arriving, path: Path) -> None:
+    """Translations to a pipe or another device, each window's as soon as it is done.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if not arriving.processes.is_main:
+        print_translations(work, arriving)
+        return
+    with writing_to(path):
+        stream = path.open("ab")
+
+    def write(lines: Sequence[str]) -> None:
+        with writing_to(path):
+            stream.write("".join(f"{line}\n" for line in lines).encode())
+            stream.flush()
+
+    with stream:
+        print_translations(work, arriving, write)
 
 
 def write_translations(

@@ -112,18 +112,8 @@ def load_split(
     )
 
 
-def open_split(
-    split: str,
-    *,
-    files: str | None,
-    hub: HubData | None,
-    source_language: str,
-    target_language: str,
-    targets: bool = True,
-) -> Callable[[int], Iterator[Row]]:
+def open_split(wanted: Wanted, *, files: str | None, hub: HubData | None) -> Callable[[int], Iterator[Row]]:
     """A split to be read row by row, from `files` or else from `hub`, with nothing kept on disk.
-
-    Takes what `load_split` takes.
 
     Returns:
         Gives the rows of the split, in their order, after so many that are skipped without being looked at.
@@ -131,17 +121,29 @@ def open_split(
     Raises:
         UserError: a split, file or data set is missing; while iterating, the content is unsound.
     """
-    wanted = Wanted(split, source_language, target_language, targets)
     if files is not None:
         located = locate(Path(files), wanted)
         return lambda skip: read_files(located, wanted, skip)
     if hub is None:
         raise UserError("no corpus is given: name a folder of files or a data set on the hub")
-    table = _of_hub(split, hub, streaming=True)
-    origin = f"{hub}, split {split}"
+    table = _of_hub(wanted.split, hub, streaming=True)
+    origin = f"{hub}, split {wanted.split}"
     return lambda skip: read_records(
         _readable(enumerate(table.skip(skip), skip + 1), origin), wanted, origin, skip
     )
+
+
+def stamp_split(wanted: Wanted, *, files: str | None, hub: HubData | None) -> str:
+    """What tells a split from others without reading it: the sizes of its files, or the data set's name.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if files is None:
+        return fingerprint([str(hub).encode(), *wanted.key])
+    located = locate(Path(files), wanted)
+    sizes = [f"{path.suffix} {path.stat().st_size}".encode() for path in located.paths]
+    return fingerprint([located.kind.encode(), *wanted.key, *sizes])
 
 
 def describe_split(

@@ -7,6 +7,8 @@ hub reads it, and is written anew when training ends and whenever the run is sco
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from typing import Any, get_args
 
 import yaml
@@ -39,7 +41,7 @@ def render_card(run: Run) -> str:
     Raises:
         UserError: recipe or metrics are damaged.
     """
-    recipe = run.read_recipe()
+    recipe = _without_folders(run.read_recipe())
     metrics = read_metrics(run)
     environment = _environment(run)
     sections = [
@@ -51,6 +53,23 @@ def render_card(run: Run) -> str:
         _again(recipe, environment),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _without_folders(recipe: Recipe) -> Recipe:
+    """The recipe as others may see it, with names of folders in place of where they are on this machine."""
+    data, model, roll_in = recipe.data, recipe.model, recipe.search.roll_in
+    crossed = tuple(map(os.path.basename, roll_in.cross_trained))
+    return replace(
+        recipe,
+        data=replace(data, files=_last_name(data.files), hub=_last_name(data.hub)),
+        model=replace(model, from_run=_last_name(model.from_run), pretrained=_last_name(model.pretrained)),
+        search=replace(recipe.search, roll_in=replace(roll_in, cross_trained=crossed)),
+    )
+
+
+def _last_name(path: str | None) -> str | None:
+    """Of a path from the root; other names are kept."""
+    return os.path.basename(path) if path is not None and os.path.isabs(path) else path
 
 
 def _front_matter(recipe: Recipe) -> str:

@@ -261,6 +261,7 @@ def _replicates(system: System, scores: Mapping[str, Floats]) -> tuple[Replicate
             scores={name: float(values[number]) for name, values in scores.items()},
             expense=run.expense,
             curve=tuple(run.curve),
+            decoding=run.decoding,
         )
         for number, run in enumerate(system.replicates)
     )

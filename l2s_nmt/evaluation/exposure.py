@@ -22,7 +22,7 @@ from l2s_nmt.architecture import load_model
 from l2s_nmt.data.batches import Batch, collate
 from l2s_nmt.data.tokenizer import encode_sources, encode_targets, load_tokenizer
 from l2s_nmt.decoding import best_tokens
-from l2s_nmt.evaluation.runs import read_test_set, weights_digest
+from l2s_nmt.evaluation.runs import TestSet, read_test_set, weights_digest
 from l2s_nmt.evaluation.types import ExposureRange
 from l2s_nmt.files import write_json
 from l2s_nmt.model import Policy
@@ -57,10 +57,16 @@ def exposure_of_run(
         UserError: the run has no weights, or the split is missing or unsound.
     """
     path = run.path / "exposure" / f"{split}.json"
-    made_by = {"format": _FORMAT, "sentences": most, "weights": weights_digest(run)}
+    test_set = read_test_set(run.read_recipe(), split)
+    made_by = {
+        "format": _FORMAT,
+        "sentences": most,
+        "weights": weights_digest(run),
+        "test_set": test_set.digest,
+    }
     found = _read(path, made_by)
     if found is None:
-        found = _measure(run, split, most, done)
+        found = _measure(run, test_set, most, done)
         write_json(path, {"made_by": made_by, "ranges": [asdict(row) for row in found]})
     return found
 
@@ -75,9 +81,10 @@ def _read(path: Path, made_by: dict[str, object]) -> tuple[ExposureRange, ...] |
     return None
 
 
-def _measure(run: Run, split: str, most: int, done: Callable[[int, int], None]) -> tuple[ExposureRange, ...]:
+def _measure(
+    run: Run, test_set: TestSet, most: int, done: Callable[[int, int], None]
+) -> tuple[ExposureRange, ...]:
     recipe = run.read_recipe()
-    test_set = read_test_set(recipe, split)
     folder = run.weights()
     tokenizer = load_tokenizer(
         folder, source_language=recipe.data.source_language, target_language=recipe.data.target_language

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from l2s_nmt.evaluation.score import LABELS
-from l2s_nmt.evaluation.texts import verdict
+from l2s_nmt.evaluation.texts import decoding_text, verdict
 from l2s_nmt.evaluation.types import Comparison, MetricResult, SystemResult
 from l2s_nmt.plain_text import visible
 
@@ -64,6 +64,8 @@ def _caption(comparison: Comparison) -> str:
     of = f" ({escape_latex(', '.join(comparison.splits))})" if comparison.splits else ""
     counts = [len(system.runs) for system in comparison.systems]
     parts = [f"{comparison.sentences:,} sentences{of}."]
+    if decoding := decoding_text(comparison):
+        parts.append(f"Decoded with {escape_latex(decoding)}.")
     if max(counts) > 1:
         parts.append(
             rf"Means over seeds $\pm$ standard deviation ({', '.join(map(str, counts))} seeds from top to bottom)."

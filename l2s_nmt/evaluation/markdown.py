@@ -10,6 +10,7 @@ from l2s_nmt.evaluation.score import LABELS
 from l2s_nmt.evaluation.tables import Table, detail_tables
 from l2s_nmt.evaluation.texts import (
     count_text,
+    decoding_text,
     minutes_text,
     p_text,
     scored,
@@ -59,6 +60,8 @@ def _method(comparison: Comparison) -> str:
     text = f"{comparison.sentences:,} sentences"
     if comparison.splits:
         text += f" ({plain(', '.join(comparison.splits))})"
+    if decoding := decoding_text(comparison):
+        text += f"; decoded with {plain(decoding)}"
     if len(comparison.systems) > 1:
         text += (
             f"; paired bootstrap resampling with {comparison.resamples:,} resamples, approximate "

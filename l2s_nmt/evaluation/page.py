@@ -11,6 +11,7 @@ from l2s_nmt.evaluation.score import LABELS
 from l2s_nmt.evaluation.style import STYLE
 from l2s_nmt.evaluation.texts import (
     count_text,
+    decoding_text,
     html_text,
     minutes_text,
     p_text,
@@ -178,9 +179,15 @@ def _method(comparison: Comparison) -> str:
         "<p>Scores by sacrebleu (Post 2018). Intervals and bootstrap p-values from "
         f"{comparison.resamples:,} paired resamples of the sentences (Koehn 2004); approximate randomisation "
         f"with {comparison.trials:,} shuffles (Riezler &amp; Maxwell 2005); seed {comparison.seed}."
+        f"{_decoding_method(comparison)}"
         f"{_seeds_method(comparison)}</p>"
         f'<dl class="signatures">{signatures}</dl></footer>'
     )
+
+
+def _decoding_method(comparison: Comparison) -> str:
+    decoding = decoding_text(comparison)
+    return f" Decoded with {html_text(decoding)}." if decoding else ""
 
 
 def _seeds_method(comparison: Comparison) -> str:

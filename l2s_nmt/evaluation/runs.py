@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class TestSet:
     """One or several of each."""
     origin: str
     """Names the place in errors."""
+
+    @property
+    def digest(self) -> str:
+        """What tells its sentences and references from others."""
+        return _digest([self.sources, self.references])
 
 
 def read_test_set(recipe: Recipe, split: str) -> TestSet:
@@ -134,22 +140,24 @@ def evaluate_run(
     """
     tag = tag_of(run.read_recipe(), decoding, weights)
     path = run.scores(split, tag)
-    made_by = _made_by(run, decoding, weights)
 
     def look() -> tuple[TestSet, Scores | None]:
         test_set = read_test_set(run.read_recipe(), split)
-        return test_set, _scores_by(run, test_set, tag, made_by)
+        found = scores_of(run, test_set, decoding, weights)
+        if found is None:
+            with _writing(run):  # found out before hours of translating, not after
+                probe = path.with_name(".writable")
+                write_text(probe, "")
+                probe.unlink()
+        return test_set, found
 
     def finish() -> Scores:
         scores = score(translations, test_set.references)
-        try:
+        made_by = _made_by(run, test_set, decoding, weights, translations)
+        with _writing(run):
             write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
             write_scores(path, scores, split=split, decoding=made_by)
             write_card(run)
-        except OSError as error:
-            raise UserError(
-                f"{error.filename2 or error.filename}: cannot be written: {error.strerror}"
-            ) from error
         return scores
 
     test_set, there_already = processes.from_main(look)
@@ -177,14 +185,21 @@ def scores_of(
         UserError: the run has no weights.
     """
     tag = tag_of(run.read_recipe(), decoding, weights)
-    return _scores_by(run, test_set, tag, _made_by(run, decoding, weights))
-
-
-def _scores_by(run: Run, test_set: TestSet, tag: str | None, made_by: dict[str, object]) -> Scores | None:
     path = run.scores(test_set.split, tag)
     there = read_translations(run.translations(test_set.split, tag))
-    same = _decoding_in(path) == made_by and len(there) == len(test_set.sources)
+    same = _decoding_in(path) == _made_by(run, test_set, decoding, weights, there)
     return read_scores(path) if same else None
+
+
+@contextmanager
+def _writing(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{run.path}: the translations and scores cannot be written: {error.strerror}; make room or copy the run "
+            "to where you may write, or use l2s-nmt translate and l2s-nmt score"
+        ) from error
 
 
 def read_translations(path: Path) -> list[str]:
@@ -205,17 +220,25 @@ def common_test_set(runs: Sequence[Run], splits: Sequence[str]) -> TestSet:
     """The splits that runs have in common, as one.
 
     Raises:
-        UserError: a split is missing or unsound, or a run has other sentences in it than the first.
+        UserError: a split is missing, unsound or given twice, or a run has other sentences or references in it than
+            the first.
     """
+    for split in splits:
+        if splits.count(split) > 1:
+            raise UserError(f"--split {split} is given twice; its sentences would count twice")
     first, *others = (
         (run, pool([read_test_set(run.read_recipe(), split) for split in splits])) for run in runs
     )
     for run, test_set in others:
-        if test_set.sources != first[1].sources:
-            raise UserError(
-                f"{run.path} and {first[0].path} have different sentences in their {test_set.split} data; "
-                "compare runs on one corpus"
-            )
+        for what, same in (
+            ("sentences", test_set.sources == first[1].sources),
+            ("references", test_set.references == first[1].references),
+        ):
+            if not same:
+                raise UserError(
+                    f"{run.path} and {first[0].path} have different {what} in their {test_set.split} data; "
+                    "compare runs on one corpus"
+                )
     return first[1]
 
 
@@ -261,9 +284,20 @@ def weights_digest(run: Run, weights: WeightsName = "best") -> str:
         raise UserError(f"{path}: the weights cannot be read: {error.strerror}") from error
 
 
-def _made_by(run: Run, decoding: Decoding, weights: WeightsName) -> dict[str, object]:
-    """What translations are told by from others of the same run."""
-    return {**decoding.to_json(), "weights": weights_digest(run, weights)}
+def _made_by(
+    run: Run, test_set: TestSet, decoding: Decoding, weights: WeightsName, translations: Sequence[str]
+) -> dict[str, object]:
+    """What scores are told by from others of the same run."""
+    return {
+        **decoding.to_json(),
+        "weights": weights_digest(run, weights),
+        "test_set": test_set.digest,
+        "translations": _digest(list(translations)),
+    }
+
+
+def _digest(texts: Sequence[object]) -> str:
+    return hashlib.blake2b(json.dumps(texts).encode(), digest_size=16).hexdigest()
 
 
 def _decoding_in(path: Path) -> object:

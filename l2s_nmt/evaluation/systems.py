@@ -100,6 +100,11 @@ def prepare(
         for path, run in runs.items()
     }
     files = {path: read_translations(path) for path in paths if path not in runs}
+    if texts is not None and runs:
+        raise UserError(
+            f"compare: {next(iter(runs))} is a run, which has sentences of its own; leave out --sources and "
+            "--references, or translate them with it (l2s-nmt translate) and compare the files"
+        )
     if texts is None:
         if not runs:
             raise UserError(
@@ -235,6 +240,7 @@ def _replicate(run: Run, name: str, decoding: Decoding, options: Options) -> Rep
         expense=read_expense(run),
         curve=read_curve(run.metrics) if run.metrics.exists() else (),
         exposure=_exposure(run, options),
+        decoding=decoding.to_json(),
     )
 
 

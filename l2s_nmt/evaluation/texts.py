@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from l2s_nmt.evaluation.types import MetricResult
+from l2s_nmt.evaluation.types import Comparison, MetricResult, SystemResult
 from l2s_nmt.plain_text import visible
 
 _MINUS, _DASH = "\u2212", "\u2013"
@@ -59,6 +59,24 @@ def count_text(count: float | None) -> str:
 def energy_text(joules: float | None) -> str:
     """Write an energy in watt-hours; empty where it is not known."""
     return "" if joules is None else f"{joules / 3600:,.1f}"
+
+
+def decoding_text(comparison: Comparison) -> str:
+    """Say how translations were searched for, of all systems or of each; empty where it is not known of any."""
+    ways = {system.name: _ways(system) for system in comparison.systems}
+    if len(set(ways.values())) == 1:
+        return next(iter(ways.values()))
+    return "; ".join(f"{name} with {way}" for name, way in ways.items() if way)
+
+
+def _ways(system: SystemResult) -> str:
+    """Those of the seeds; one as a rule."""
+    found = (
+        f"beam {way['beam']}, length penalty {way['length_penalty']:g}, at most {way['max_length']} tokens"
+        for way in (run.decoding for run in system.runs)
+        if way is not None
+    )
+    return " or ".join(dict.fromkeys(found))
 
 
 def verdict(metric: str, result: MetricResult) -> str:

@@ -29,7 +29,8 @@ A system has, for each metric M among ``bleu``, ``chrf``, ``ter`` and, where it 
 | ``by_position`` | ``label``, ``pairs`` and ``precision`` of each fifth of the translations |
 | ``exposure`` | for each range of positions ``first`` to ``last`` the tokens ``own`` and ``reference``, and how many of
 them were right: ``own_right``, ``reference_right``; null where it was not measured |
-| ``runs`` | of each seed ``name``, ``seed``, ``scores`` by metric, ``expense`` (``minutes``, ``updates``,
+| ``runs`` | of each seed ``name``, ``seed``, ``scores`` by metric, ``decoding`` (``beam``, ``length_penalty``,
+``max_length``; null for a file), ``expense`` (``minutes``, ``updates``,
 ``sentences``, ``roll_outs``, ``joules``, ``hardware``) and ``curve``: for each validation ``update``, ``minutes``,
 ``bleu``, ``length_ratio``, ``loss``, ``sentences`` |
 | ``wins``, ``losses`` | ``sentence`` (from 1), ``source``, ``references``, ``baseline``, ``system``, ``baseline_chrf``,
@@ -109,6 +110,8 @@ class Replicate:
     curve: Sequence[CurvePoint] = ()
     """The validations during training."""
     exposure: Sequence[ExposureRange] | None = None
+    decoding: Mapping[str, Any] | None = None
+    """How it was decoded: ``beam``, ``length_penalty``, ``max_length``; None for a file."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +228,7 @@ class ReplicateResult:
     """By metric."""
     expense: Expense
     curve: tuple[CurvePoint, ...]
+    decoding: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,14 @@ def pairs_of_split(runs: Sequence[Run], split: str, numbers: Sequence[int]) -> l
         numbers: of the sentences, from 1.
 
     Raises:
-        UserError: the split is missing or unsound, the runs differ in it, or it has no such sentence with a reference.
+        UserError: the split is missing or unsound, the runs differ in it, it has no such sentence with a reference, or
+            a number is given twice.
     """
     test_set = common_test_set(runs, [split])
     pairs = []
     for number in numbers:
+        if numbers.count(number) > 1:
+            raise UserError(f"--index {number} is given twice; leave one out")
         if not 1 <= number <= len(test_set.sources):
             raise UserError(
                 f"--index {number}: {test_set.origin} has {len(test_set.sources):,} sentences; give a number from 1 "

@@ -22,9 +22,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.architecture import load_model, new_model
 from l2s_nmt.data.batches import Rows, TokenBatches, lengths_of, load_batch, split_batch
-from l2s_nmt.data.corpus import describe_split, load_split, open_split
+from l2s_nmt.data.corpus import describe_split, load_split, open_split, stamp_split
 from l2s_nmt.data.encode import encode_split
 from l2s_nmt.data.filters import apply_filters
+from l2s_nmt.data.locate import Wanted
 from l2s_nmt.data.store import REPORT, Report, kept
 from l2s_nmt.data.stream import Opened, Stream
 from l2s_nmt.data.ticker import Say
@@ -56,6 +57,8 @@ class Corpus:
     valid: Dataset
     train_origin: str
     valid_origin: str
+    stamps: dict[str, str]
+    """Of each split, what tells it from others."""
 
 
 def read_corpus(recipe: Recipe, say: Say) -> Corpus:
@@ -71,7 +74,8 @@ def read_corpus(recipe: Recipe, say: Say) -> Corpus:
     origins = describe_split("train", **place, targets=targets), describe_split("valid", **place)
     if recipe.data.streaming:
         say(f"training data: {origins[0]}, read in blocks of {recipe.data.block:,} rows while training")
-        return Corpus(_open_train(recipe), valid, *origins)
+        opened, stamp = _open_train(recipe)
+        return Corpus(opened, valid, *origins, {"train": stamp, "valid": valid._fingerprint})
     train, report = apply_filters(
         load_split("train", **place, targets=targets, say=say),
         max_words=None,
@@ -81,18 +85,18 @@ def read_corpus(recipe: Recipe, say: Say) -> Corpus:
         say=say,
     )
     say(f"training data: {report}")
-    return Corpus(train, valid, *origins)
+    return Corpus(train, valid, *origins, {"train": train._fingerprint, "valid": valid._fingerprint})
 
 
-def _open_train(recipe: Recipe) -> Opened:
+def _open_train(recipe: Recipe) -> tuple[Opened, str]:
+    """The training data to be streamed, and what tells them from others."""
     data = recipe.data
-    return open_split(
-        "train",
-        files=data.files,
-        hub=hub_data(data),
-        source_language=data.source_language,
-        target_language=data.target_language,
-        targets=data.train_targets == "required",
+    given = Wanted(
+        "train", data.source_language, data.target_language, targets=data.train_targets == "required"
+    )
+    return (
+        open_split(given, files=data.files, hub=hub_data(data)),
+        stamp_split(given, files=data.files, hub=hub_data(data)),
     )
 
 

@@ -16,7 +16,7 @@ from l2s_nmt.lifeline import lifeline
 from l2s_nmt.model import Policy
 from l2s_nmt.processes import Processes, part
 from l2s_nmt.recipe import Recipe
-from l2s_nmt.run import Run, command_line, open_run
+from l2s_nmt.run import Run, command_line, open_run, same_data
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.build_search import build_search
 from l2s_nmt.training.checkpoints import Progress
@@ -54,6 +54,8 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
         if accelerator.is_main_process:
             open_run(folder, recipe, command_line())
         corpus = prepare.read_corpus(recipe, display.say)
+        if accelerator.is_main_process:
+            same_data(run, corpus.stamps)
         tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
         model = prepare.find_model(recipe, tokenizer)
         data = prepare.training_data(recipe, corpus, tokenizer, model, display.say, processes)

@@ -91,6 +91,7 @@ def test_a_bad_corpus_is_refused_and_the_mended_one_is_taken(
         ".lock",
         "recipe.yaml",
         "environment.json",
+        "data.json",
         "tokenizer",
     }
     assert message in command("train", recipe, "--dry-run").err

@@ -139,7 +139,7 @@ def test_a_run_holds_what_the_contract_says(baseline: Path) -> None:
     tops = {path.name for path in baseline.iterdir()}
     assert tops <= {
         "README.md",
-        *("recipe.yaml", "environment.json", "metrics.jsonl", "tokenizer", "best", "last", "checkpoints"),
+        *("recipe.yaml", "environment.json", "data.json", "metrics.jsonl", "tokenizer", "best", "last", "checkpoints"),
         *("scores", "translations", ".lock"),
     }
     assert [path.name for path in (baseline / "checkpoints").iterdir()] == ["update-00000500"]
@@ -288,6 +288,34 @@ def test_scores_of_other_weights_are_not_reused(aggrevated: Path, baseline: Path
     assert (run / "translations" / "test.txt").read_text().count("\n") == 30
 
 
+def test_scores_of_another_test_set_of_the_same_size_are_not_reused(aggrevated: Path, tmp_path: Path) -> None:
+    run, corpus = tmp_path / "run", write_corpus(tmp_path / "corpus")
+    shutil.copytree(aggrevated, run, ignore=shutil.ignore_patterns("scores", "translations"))
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace(str(aggrevated.parent / "corpus"), str(corpus)))
+    first = done(command("evaluate", run)).out
+    assert done(command("evaluate", run)).out.replace(" (scored already)", "") == first
+    lines = (corpus / "test.xb").read_text().splitlines()
+    (corpus / "test.xb").write_text("".join(f"{line} {line}\n" for line in lines))
+    second = done(command("evaluate", run)).out
+    assert "(scored already)" not in second
+    assert second != first
+    translations = run / "translations" / "test.txt"
+    translations.write_text("\n".join(reversed(translations.read_text().splitlines())) + "\n")
+    assert done(command("evaluate", run)).out == second, "lines that were changed have no scores"
+
+
+def test_a_run_that_cannot_be_written_is_refused_before_it_is_translated(
+    aggrevated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(aggrevated, run, ignore=shutil.ignore_patterns("scores", "translations"))
+    (run / "scores").touch()  # where a folder should be
+    monkeypatch.setattr("l2s_nmt.evaluation.runs.load_translator", None)
+    message = command("evaluate", run).error()
+    assert message.startswith(f"error: {run}: the translations and scores cannot be written: ")
+
+
 def test_a_comparison_holds_what_scripts_rely_on(report: dict[str, Any], baseline: Path) -> None:
     names = [system["name"] for system in report["systems"]]
     assert names == ["teacher_forcing", "aggrevated", "lols"]
@@ -321,6 +349,30 @@ def test_runs_on_other_sentences_are_not_compared(baseline: Path, evaluated: str
     message = command("compare", baseline, run, "--output", tmp_path / "report").error()
     assert "other" in message
     assert not (tmp_path / "report").exists()
+
+
+def test_runs_with_other_references_are_not_compared(baseline: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    lines = (corpus / "test.xb").read_text().splitlines()
+    (corpus / "test.xb").write_text("".join(f"{line} {line}\n" for line in lines))
+    run = tmp_path / "other"
+    shutil.copytree(baseline, run, ignore=shutil.ignore_patterns("scores", "translations"))
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace(str(baseline.parent / "corpus"), str(corpus)))
+    message = command("compare", baseline, run, "--output", tmp_path / "report").error()
+    assert "have different references in their test data" in message
+
+
+def test_a_run_has_sentences_of_its_own(baseline: Path, tmp_path: Path) -> None:
+    sources, references = (baseline.parent / "corpus" / f"valid.{side}" for side in ("xa", "xb"))
+    texts = ("--sources", sources, "--references", references)
+    message = command("compare", baseline, references, *texts, "--output", tmp_path / "report").error()
+    assert "is a run, which has sentences of its own; leave out --sources and --references" in message
+
+
+def test_no_sentence_counts_twice(baseline: Path, tmp_path: Path) -> None:
+    twice = ("--split", "test", "--split", "test", "--output", tmp_path / "report")
+    assert "--split test is given twice" in command("compare", baseline, *twice).error()
 
 
 # ---- translating ---------------------------------------------------------------------------------
@@ -360,9 +412,8 @@ def test_a_sentence_longer_than_the_positions_is_refused(baseline: Path) -> None
     assert "tokens, but the model has 64 positions; split the sentence" in message
 
 
-@pytest.mark.parametrize("place", ["", "corpus/test.xa/out.txt"])
-def test_a_place_that_cannot_be_written_is_refused(place: str, baseline: Path) -> None:
-    output = baseline.parent / place
+def test_a_place_that_cannot_be_written_is_refused(baseline: Path) -> None:
+    output = baseline.parent / "corpus" / "test.xa" / "out.txt"
     assert (
         f"{output}: cannot be written: "
         in command("translate", baseline, "--output", output, stdin=b"ba").error()

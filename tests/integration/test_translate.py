@@ -246,3 +246,37 @@ def test_the_functions_do_the_same(run: Path, source: Path, lines: list[str]) ->
             command("translate", run, "--input", source, "--sample", "--seed", "5", "--temperature", "1.3")
         ).out.splitlines()
     )
+
+
+def test_a_folder_is_no_file_of_translations(run: Path, source: Path, tmp_path: Path) -> None:
+    message = command("translate", run, "--input", source, "--output", tmp_path).error()
+    assert message == f"error: {tmp_path}: is a folder; name a file in it with --output\n"
+
+
+def test_a_symbolic_link_stays_one(run: Path, source: Path, lines: list[str], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    done(command("translate", run, "--input", source, "--output", tmp_path / "link"))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text().splitlines() == lines
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_named_pipe_is_written_to(run: Path, source: Path, lines: list[str], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
+    done(command("translate", run, "--input", source, "--output", tmp_path / "pipe"))
+    out, _ = reader.communicate(timeout=60)
+    assert out.splitlines() == lines
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_standard_output_by_its_name_is_kept(
+    run: Path, source: Path, lines: list[str], tmp_path: Path
+) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        subprocess.run(
+            [sys.executable, "-m", "l2s_nmt", "translate", run, "--input", source, "--output", "/dev/stdout"],
+            stdout=file, cwd=ROOT, check=True,
+        )  # fmt: skip
+        file.write(b"behind\n")
+    assert (tmp_path / "file").read_text().splitlines() == [*lines, "behind"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,33 @@ def test_without_a_command_the_help_is_shown() -> None:
     outcome = command()
     assert outcome.status == 2  # click's status for a missing command
     assert "Usage:" in outcome.out + outcome.err
+
+
+def test_the_version_is_told() -> None:
+    assert done(command("--version")).out == f"l2s-nmt {metadata.version('l2s-nmt')}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_standard_output_is_no_crash() -> None:
+    with Path("/dev/full").open("wb") as full:
+        found = subprocess.run(
+            [sys.executable, "-m", "l2s_nmt", "recipes"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
+        )  # fmt: skip
+    assert found.returncode == 1
+    assert found.stderr == "error: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_crash(closed: str, recipe: Path) -> None:
+    script = f'"$0" -m l2s_nmt "$@" {closed}'
+    for arguments, status in ((["recipes"], 0), (["train", str(recipe), "a=b", "--output", "x"], 2)):
+        found = subprocess.run(
+            ["sh", "-c", script, sys.executable, *arguments],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT, check=False,
+        )  # fmt: skip
+        assert found.returncode == status, found.stderr
+        assert "Traceback" not in found.stderr
 
 
 def test_a_refused_recipe_ends_the_process_with_2_and_one_message(recipe: Path) -> None:

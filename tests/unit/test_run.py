@@ -13,9 +13,9 @@ import torch
 from l2s_nmt.errors import UserError
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import make_recipe, read_recipe
-from l2s_nmt.run import Run, environment, flatten, locked, open_run, read_metrics
+from l2s_nmt.run import Run, environment, flatten, locked, open_run, read_metrics, same_data
 
-DATA = {"files": "corpus", "source_language": "de", "target_language": "en"}
+DATA = {"files": "/corpus", "source_language": "de", "target_language": "en"}
 
 
 def recipe(**more: Any) -> Recipe:
@@ -98,6 +98,58 @@ def test_a_recipe_of_the_user_s_own_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(text)
     assert "another recipe (seed: 5 there, 1 now)" in refused(tmp_path, recipe())
     assert (tmp_path / "recipe.yaml").read_text() == text
+
+
+def test_a_run_is_found_from_wherever_a_command_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"from_run": "runs/base"}
+    data = {**DATA, "files": "corpus"}
+    search = {"algorithm": "lols", "roll_in": {"cross_trained": ["runs/one", "runs/two"]}}
+    monkeypatch.chdir(tmp_path)
+    given = make_recipe({"data": data, "model": model, "search": search})
+    run = open_run(tmp_path / "run", given, [])
+    train(run)
+    monkeypatch.chdir("/")
+    written = run.read_recipe()
+    assert written.data.files == str(tmp_path / "corpus")
+    assert written.model.from_run == str(tmp_path / "runs" / "base")
+    assert written.search.roll_in.cross_trained == (
+        str(tmp_path / "runs" / "one"),
+        str(tmp_path / "runs" / "two"),
+    )
+    assert "model.from_run: " in refused(run.path, given)
+    monkeypatch.chdir(tmp_path)
+    open_run(run.path, given, [])
+
+
+def test_a_model_on_the_hub_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for number, (name, written) in enumerate({"a/b": "a/b", "mine": str(tmp_path / "mine")}.items()):
+        run = open_run(tmp_path / f"run{number}", recipe(model={"pretrained": name}), [])
+        assert run.read_recipe().model.pretrained == written
+
+
+def test_files_may_have_moved_but_not_changed(run: Run, tmp_path: Path) -> None:
+    same_data(run, {"train": "a", "valid": "b"})
+    train(run)
+    moved = make_recipe({"data": {**DATA, "files": str(tmp_path / "moved")}})
+    open_run(run.path, moved, [])
+    assert run.read_recipe() == moved
+    same_data(run, {"train": "a", "valid": "b"})
+    for split in ("train", "valid"):
+        with pytest.raises(UserError, match=rf"was begun with other data \({split}\); bring them back"):
+            same_data(run, {"train": "a", "valid": "b", split: "c"})
+    run.data.write_text("{")
+    with pytest.raises(UserError, match=r"data\.json: damaged"):
+        same_data(run, {"train": "a", "valid": "b"})
+
+
+def test_a_start_that_failed_may_be_of_other_data(run: Run) -> None:
+    same_data(run, {"train": "a", "valid": "b"})
+    open_run(run.path, recipe(), [])
+    same_data(run, {"train": "c", "valid": "b"})
 
 
 def test_a_folder_that_holds_nothing_but_its_lock_is_empty(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from l2s_nmt.data.corpus import load_split, open_split
+from l2s_nmt.data.locate import Wanted
 from l2s_nmt.errors import UserError
 
 
@@ -100,9 +101,9 @@ WRITERS = [
 ALONE = [{**expected, "references": []} for expected in EXPECTED]
 
 
-def opened(folder: Path, targets: bool = True, **changes: Any) -> Any:
-    place: dict[str, Any] = {"files": str(folder), "hub": None, "target_language": "en"}
-    return open_split("train", **place | {"source_language": "de"} | changes, targets=targets)
+def opened(folder: Path, targets: bool = True, target_language: str = "en", **changes: Any) -> Any:
+    wanted = Wanted("train", "de", target_language, targets)
+    return open_split(wanted, **{"files": str(folder), "hub": None} | changes)
 
 
 def write_source_text(folder: Path) -> None:

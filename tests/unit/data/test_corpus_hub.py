@@ -11,6 +11,7 @@ import datasets
 import pytest
 
 from l2s_nmt.data.corpus import HubData, describe_split, load_split, open_split
+from l2s_nmt.data.locate import Wanted
 from l2s_nmt.errors import UserError
 from tests.unit.data.corpora import opened, row
 
@@ -59,7 +60,7 @@ def test_a_folder_in_a_hub_data_set(tmp_path: Path) -> None:
         hub = HubData(str(tmp_path), folder=name)
         place: dict[str, Any] = {"files": None, "source_language": "de", "target_language": "en"}
         assert list(load_split("train", hub=hub, embedded=None, **place)) == [row(text, [name], 1)]
-        streamed = open_split("train", hub=hub, **place)(0)
+        streamed = open_split(Wanted("train", "de", "en", True), files=None, hub=hub)(0)
         assert list(streamed) == [(text, [name], 1)]
         assert describe_split("train", hub=hub, embedded=None, **place) == f"{tmp_path} ({name}), split train"
 
