@@ -139,7 +139,7 @@ def _tagged(split: str, tag: str | None) -> str:
 
 
 def open_run(path: Path, recipe: Recipe, command: list[str]) -> Run:
-    """Make a run directory, or take up one that holds the same recipe, wherever its files are now.
+    """Make a run directory, or take up one that holds the same recipe, wherever its files and limits are now.
 
     Raises:
         UserError: the directory holds something else, another recipe, or cannot be written.
@@ -177,9 +177,12 @@ def _same_recipe(run: Run, recipe: Recipe) -> None:
     written = with_absolute_paths(run.read_recipe())
     there, now = flatten(as_settings(written)), flatten(as_settings(recipe))
     changed = sorted(key for key in there.keys() | now.keys() if there.get(key) != now.get(key))
-    if changed == [_MOVED]:  # data.json tells whether they are the same
-        write_text(run.recipe_path, dump_recipe(recipe))
-    elif changed:
+    falls = recipe.training.schedule in ("linear", "cosine")
+    free = {_MOVED} if falls else {_MOVED, *_LIMITS}
+    if set(changed) <= free:
+        if changed:
+            write_text(run.recipe_path, dump_recipe(recipe))
+    else:
         shown = "; ".join(f"{key}: {there.get(key)!r} there, {now.get(key)!r} now" for key in changed[:5])
         raise UserError(
             f"{run.path}: holds a run of another recipe ({shown}); choose another --output or remove the directory"
@@ -212,7 +215,11 @@ def same_data(run: Run, stamps: dict[str, str]) -> None:
 
 
 _MOVED = "data.files"
-"""What of a recipe may be elsewhere when a run goes on."""
+"""What of a recipe may be elsewhere when a run goes on; data.json tells whether the data are the same."""
+_LIMITS = tuple(
+    f"training.{name}" for name in ("max_updates", "max_epochs", "max_minutes", "max_roll_outs", "patience")
+)
+"""What may be raised, to train a run further, unless the learning rate has fallen by it."""
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

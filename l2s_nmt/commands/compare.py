@@ -57,8 +57,8 @@ def compare(
 ) -> None:
     """Compare systems on the same sentences, with intervals and significance against the first."""
     from l2s_nmt.evaluation.report import render_terminal, write_comparison
-    from l2s_nmt.evaluation.texts import decoding_text
     from l2s_nmt.evaluation.systems import Options, compare_prepared, group_systems, prepare
+    from l2s_nmt.evaluation.texts import decoding_text
     from l2s_nmt.processes import together
 
     with together() as processes:
@@ -74,8 +74,8 @@ def compare(
     with writing_to(output):
         write_comparison(compared, output)
     console().print(render_terminal(compared))
-    if decoding := decoding_text(compared):
-        say(f"decoding: {decoding}")
+    if ways := decoding_text(compared):
+        say(f"decoding: {ways}")
     for metric, signature in compared.signatures.items():
         say(f"{metric}: {signature}")
     say(f"report: {output / 'comparison.html'}")

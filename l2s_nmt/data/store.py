@@ -8,7 +8,8 @@ are in a memory-mapped Arrow file.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import xxhash
 from filelock import FileLock
 
+from l2s_nmt.errors import UserError
 from l2s_nmt.files import whole_folder, writing
 
 Report = dict[str, Any]
@@ -36,10 +38,10 @@ def kept(folder: Path, write: Callable[[Path], Report]) -> Report:
             leaves nothing behind.
 
     Raises:
+        UserError: the cache cannot be written at all.
         TrainingFailed: the disk is full or the like.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
+    with _alone(folder):
         found = _found(folder)
         if found is None:
             with writing(folder), whole_folder(folder) as temporary:
@@ -50,6 +52,23 @@ def kept(folder: Path, write: Callable[[Path], Report]) -> Report:
     if found is None:
         raise OSError(f"{folder}: what was written cannot be read back; is the disk full or failing?")
     return found
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"{folder.parent}: what is prepared once and kept cannot be written there ({error.strerror or error}); "
+            "choose folders that you may write with the environment variables L2S_NMT_CACHE and HF_DATASETS_CACHE"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_table(folder: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:

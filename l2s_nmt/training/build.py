@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, patch_environment
 
+from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.processes import TIMEOUT
 from l2s_nmt.recipe import Recipe
@@ -120,6 +121,8 @@ def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
     """Accelerate's view of this process; with no GPU it uses the CPU."""
     training = recipe.training
     zero.wanted()  # says now what would not work
+    if training.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("training.mixed_precision: fp16 needs a GPU; use bf16 or no")
     plugin = sharding.wanted()
     with patch_environment(accelerate_use_deepspeed="false"):  # whose part is that of zero.py
         accelerator = Accelerator(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from l2s_nmt.build_cost import Texts, build_cost
+from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.recipe_search import PReference
 from l2s_nmt.recipe_search import Search as SearchSettings
@@ -78,8 +79,7 @@ def build_reference(settings: SearchSettings, cost: Cost) -> Reference:
 def _optimal(settings: SearchSettings, cost: Cost) -> Reference:
     chosen = settings.reference
     if chosen.function is not None:
-        made: Reference = load_function(chosen.function)(cost)
-        return made
+        return _own(chosen.function, cost)
     if chosen.name == "copy":
         return Copy(cost)
     if chosen.name == "suffix":
@@ -89,6 +89,17 @@ def _optimal(settings: SearchSettings, cost: Cost) -> Reference:
     if chosen.name == "bleu":
         return BleuOracle(settings.cost.smoothing, chosen.budget)
     return MonteCarloTree(cost, chosen.simulations, chosen.exploration, settings.decisions.k, chosen.parallel)
+
+
+def _own(name: str, cost: Cost) -> Reference:
+    made: Reference = load_function(name)(cost)
+    for method in ("complete", "costs"):
+        if not callable(getattr(made, method, None)):
+            raise UserError(
+                f"search.reference.function {name} returned something of type {type(made).__name__} without the "
+                f"method {method}; it must return a reference (l2s_nmt/search/reference/protocol.py)"
+            )
+    return made
 
 
 def _schedule(settings: PReference) -> Schedule:

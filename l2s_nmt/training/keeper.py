@@ -87,11 +87,12 @@ class Keeper:
         checkpoints.save_checkpoint(self.folder, replace(progress), size, weights, average, optimizer, sums)
         self._prune()
 
-    def take_up(self, sums: Sums) -> Progress:
+    def take_up(self, sums: Sums, reached: Callable[[Progress], bool]) -> Progress:
         """Go back to the newest sound checkpoint, or to the beginning where there is none.
 
         Args:
             sums: gets what this process had summed up.
+            reached: whether the limits are reached; those of a finished run may have been raised.
 
         Raises:
             UserError: no checkpoint is sound, or metrics.jsonl does not fit it.
@@ -100,6 +101,9 @@ class Keeper:
         progress, metrics_bytes = Progress(), 0
         if newest is not None:
             progress, metrics_bytes = checkpoints.read_state(newest)
+            if progress.finished and not reached(progress):
+                progress.finished = False
+                metrics_bytes = self.metrics.before_last(metrics_bytes)  # which said that it was the end
             self._load(newest, progress, sums)
         if self.accelerator.is_main_process:
             self.metrics.rewind(metrics_bytes)  # what was written after the checkpoint will be written again

@@ -41,6 +41,11 @@ class Limits:
         ]
         return max(shares)
 
+    def reached(self, progress: Progress) -> bool:
+        """Whether a run that stands behind a validation is over."""
+        impatient = self.patience is not None and progress.failures >= self.patience
+        return impatient or self.used(progress, batches=1, blocks=None) >= 1
+
     def budget(self, progress: Progress) -> float:
         """The share of the updates or the time that is used up, by which a falling learning rate goes."""
         updates = progress.update / self.max_updates if self.max_updates else 0.0

@@ -234,7 +234,7 @@ class Trainer:
         raise TrainingFailed(
             f"update {progress.update}: {fault}, and so it was in {progress.skipped_in_a_row} updates in a row "
             f"(training.max_skipped). The batch is in {path}; a lower training.learning_rate or clip_norm, or "
-            "mixed_precision: no, may help"
+            "mixed_precision: no, may help (with another --output: a run has one recipe)"
         )
 
     def _share(self, rows: Any) -> list[Any]:

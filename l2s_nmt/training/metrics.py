@@ -33,6 +33,11 @@ class Metrics:
             os.fsync(file.fileno())
             return os.fstat(file.fileno()).st_size
 
+    def before_last(self, size: int) -> int:
+        """Where the last line begins that was whole when the file had this size."""
+        with self.path.open("rb") as file:
+            return file.read(size).rstrip(b"\n").rfind(b"\n") + 1
+
     def rewind(self, size: int) -> None:
         """Forget what was written after it had this size: it will be written again.
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.errors import UserError
 from l2s_nmt.model import Term
 from l2s_nmt.search.losses.table import LossFunction, Support
 from l2s_nmt.search.search import Experience
@@ -148,7 +149,14 @@ class _Searched:
         if self.watch is not None:
             self.watch(scores.detach(), decisions, costs)
         alpha, support = self.objective.alpha, self.objective.support
-        loss = decisions.weigh(self.loss(scores, decisions, costs, alpha=alpha, support=support)).sum()
+        each = self.loss(scores, decisions, costs, alpha=alpha, support=support)
+        if not isinstance(each, Tensor) or each.shape != scores.shape[:1]:
+            found = tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__
+            raise UserError(
+                f"search.loss.function returned {found} for {len(scores)} states; it must return a tensor with the "
+                f"loss of each, of shape ({len(scores)},)"
+            )
+        loss = decisions.weigh(each).sum()
         self.sum = self.sum + loss.detach()
         return self.factor * loss
 

@@ -21,6 +21,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.architecture import load_model, new_model
+from l2s_nmt.build_cost import texts
 from l2s_nmt.data.batches import Rows, TokenBatches, lengths_of, load_batch, split_batch
 from l2s_nmt.data.corpus import describe_split, load_split, open_split, stamp_split
 from l2s_nmt.data.encode import encode_split
@@ -40,6 +41,8 @@ from l2s_nmt.recipe import Fold, Recipe
 from l2s_nmt.recipe import Tokenizer as TokenizerSettings
 from l2s_nmt.run import Run, corpus_place, hub_data
 from l2s_nmt.search.parts import part_of
+from l2s_nmt.training.build import build_limit, build_objective
+from l2s_nmt.training.build_search import build_search
 from l2s_nmt.training.cross_trained import load_cross_trained
 from l2s_nmt.training.trackers import check_trackers
 
@@ -285,7 +288,16 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = find_tokenizer(recipe, corpus, Path(folder) / "tokenizer")
         model = find_model(recipe, tokenizer)
-        load_cross_trained(recipe, tokenizer, Policy(model), model.device)
+        policy = Policy(model)
+        crossed = load_cross_trained(recipe, tokenizer, policy, model.device)
+        build_objective(recipe)
+        build_search(
+            recipe.search,
+            build_limit(recipe.search, policy),
+            texts(tokenizer),
+            has_targets=recipe.data.train_targets == "required",
+            cross_trained=crossed,
+        )
         data = training_data(recipe, corpus, tokenizer, model, say)
         with closing(data):
             batches = len(data.block(0, 0) or ())

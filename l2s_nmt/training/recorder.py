@@ -82,7 +82,7 @@ class Recorder:
         Raises:
             UserError: no checkpoint is sound, or metrics.jsonl does not fit it.
         """
-        progress = self.keeper.take_up(self.sums)
+        progress = self.keeper.take_up(self.sums, self.limits.reached)
         self.clock = time.monotonic() - progress.seconds
         main = self.accelerator.is_local_main_process
         self.meter = EnergyMeter(find_counters(self.accelerator.device, processors=main))
@@ -134,15 +134,16 @@ class Recorder:
             self.policy.eval()
             with whole(self.policy):
                 found = self.validate()
-            better = found.bleu > progress.best_bleu
+            # While nothing is right yet, the newest weights are the best.
+            better = found.bleu > progress.best_bleu or found.bleu == progress.best_bleu == 0
+            progress.failures = 0 if found.bleu > progress.best_bleu else progress.failures + 1
             if better:
-                progress.best_bleu, progress.best_update, progress.failures = found.bleu, progress.update, 0
+                progress.best_bleu, progress.best_update = found.bleu, progress.update
                 self._save("best")
-            else:
-                progress.failures += 1
         progress.seconds = self._agree(self.seconds())
         measured = {
             "bleu": found.bleu,
+            "perplexity": found.perplexity,
             "length_ratio": found.length_ratio,
             "empty": found.empty,
             "endless": found.endless,
@@ -153,7 +154,7 @@ class Recorder:
         source, translation, reference = found.sample
         self.display.say(
             f"update {progress.update}, {progress.seconds / 60:.1f} min: validation BLEU {found.bleu:.2f}"
-            f"{' (best)' if better else ''}, length ratio {found.length_ratio:.3f}\n"
+            f"{' (best)' if better else ''}, {_perplexity(found)}length ratio {found.length_ratio:.3f}\n"
             f"   source      {source}\n   translation {translation}\n   reference   {reference}"
         )
 
@@ -208,3 +209,7 @@ class Recorder:
         with writing(self.folder):
             self.save_weights(name)
         self.accelerator.wait_for_everyone()
+
+
+def _perplexity(found: Validation) -> str:
+    return "" if found.perplexity is None else f"perplexity {found.perplexity:.2f}, "

@@ -1,21 +1,29 @@
-"""Validation while training: greedy translations, scored by sacrebleu, shared between processes."""
+"""Validation while training: BLEU of greedy translations, and the references' perplexity; shared between processes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from sacrebleu.metrics import BLEU
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from l2s_nmt.data.tokenizer import decode, encode_sources
+from l2s_nmt.data.tokenizer import decode, encode_sources, encode_targets
+from l2s_nmt.decoder_state import Memory
+from l2s_nmt.evaluation.probability import log_probabilities
 from l2s_nmt.evaluation.score import reference_streams
 from l2s_nmt.model import Policy
 from l2s_nmt.processes import Processes
 from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.sampling import greedy
+
+Outcome = tuple[str, bool, tuple[float, int]]
+"""Of a sentence: its translation; whether it ended before it was cut; minus the log-probability of its reference, and
+how many tokens that has."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,8 @@ class Validation:
     """What a validation found."""
 
     bleu: float
+    perplexity: float | None
+    """Of the first references, per token, EOS included; None where all are longer than the model's positions."""
     length_ratio: float
     empty: float
     """Share of empty translations."""
@@ -57,20 +67,23 @@ class Validator:
     def __call__(self) -> Validation:
         """Translate this process's sentences, gather all, score."""
         encoded = encode_sources(self.tokenizer, list(self.sources))
+        targets = encode_targets(self.tokenizer, [texts[0] for texts in self.references])
         ordered = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
         ordered = ordered[self.processes.index :: self.processes.count]
-        mine: dict[int, tuple[str, bool]] = {}
+        mine: dict[int, Outcome] = {}
         while ordered:
             count = max(1, self.batch_tokens // len(encoded[ordered[0]]))
             batch, ordered = ordered[:count], ordered[count:]
-            mine |= zip(batch, self._translate([encoded[row] for row in batch]), strict=True)
-        found = {row: pair for share in self.processes.gather(mine) for row, pair in share.items()}
-        translations, ended = zip(*(found[row] for row in range(len(encoded))), strict=True)
+            outcomes = self._look([encoded[row] for row in batch], [targets[row] for row in batch])
+            mine |= zip(batch, outcomes, strict=True)
+        found = {row: outcome for share in self.processes.gather(mine) for row, outcome in share.items()}
+        translations, ended, surprise = zip(*(found[row] for row in range(len(encoded))), strict=True)
         score = BLEU().corpus_score(list(translations), reference_streams(self.references))
         middle = len(translations) // 2
         sample = (self.sources[middle], translations[middle], self.references[middle][0])
         return Validation(
             bleu=score.score,
+            perplexity=_perplexity(surprise),
             length_ratio=score.sys_len / max(score.ref_len, 1),
             empty=sum(not text.strip() for text in translations) / len(translations),
             endless=1 - sum(ended) / len(ended),
@@ -78,12 +91,35 @@ class Validator:
         )
 
     @torch.no_grad()
-    def _translate(self, encoded: list[list[int]]) -> list[tuple[str, bool]]:
-        """Text, and whether it ended before it was cut."""
-        device = self.policy.model.device
-        rows = [torch.tensor(ids, device=device) for ids in encoded]
-        source = pad_sequence(rows, batch_first=True, padding_value=self.policy.pad)
-        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        tokens, _ = self.policy.roll(self.policy.encode(source, mask), self.limit(mask), greedy)
+    def _look(self, sources: list[list[int]], targets: list[list[int]]) -> list[Outcome]:
+        """Translate, and see how surprising the references are."""
+        source, lengths = self._padded(sources)
+        mask = (torch.arange(source.shape[1], device=source.device) < lengths[:, None]).to(source.dtype)
+        memory = self.policy.encode(source, mask)
+        tokens, _ = self.policy.roll(memory, self.limit(mask), greedy)
         ended = (tokens == self.policy.eos).any(1)
-        return list(zip(decode(self.tokenizer, tokens.tolist()), ended.tolist(), strict=True))
+        texts = decode(self.tokenizer, tokens.tolist())
+        return list(zip(texts, ended.tolist(), self._surprise(memory, targets), strict=True))
+
+    def _surprise(self, memory: Memory, targets: list[list[int]]) -> list[tuple[float, int]]:
+        """Minus the log-probability of each target, and its tokens; nothing of one that is too long for the model."""
+        longest = self.policy.positions or max(map(len, targets))
+        tokens, lengths = self._padded([ids if len(ids) <= longest else [self.policy.eos] for ids in targets])
+        sums = log_probabilities(self.policy, memory, tokens, lengths).tolist()
+        return [
+            (-total, len(ids)) if len(ids) <= longest else (0.0, 0)
+            for total, ids in zip(sums, targets, strict=True)
+        ]
+
+    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """(B, T) tokens and (B,) their numbers."""
+        device = self.policy.model.device
+        tensors = [torch.tensor(ids, device=device) for ids in rows]
+        lengths = torch.tensor([len(ids) for ids in rows], device=device)
+        return pad_sequence(tensors, batch_first=True, padding_value=self.policy.pad), lengths
+
+
+def _perplexity(surprise: Sequence[tuple[float, int]]) -> float | None:
+    """From sums of minus log-probabilities, and of how many tokens they are; at most what a float holds."""
+    total, tokens = math.fsum(nats for nats, _ in surprise), sum(count for _, count in surprise)
+    return math.exp(min(total / tokens, 700.0)) if tokens else None

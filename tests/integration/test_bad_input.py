@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.helpers import (
     command,
@@ -158,3 +159,46 @@ def test_no_roll_in_is_longer_than_the_positions(algorithm: str, corpus: Path, t
     done(command("train", path, "--output", tmp_path / "run"))
     assert len(read_lines(tmp_path / "run" / "metrics.jsonl")) >= 4
     done(command("evaluate", tmp_path / "run", "--beam", "2"))
+
+
+def test_parts_of_the_users_own_that_are_unfit_are_found_before_training(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unfit_parts.py").write_text("def reference(cost):\n    return cost\n")
+    monkeypatch.chdir(tmp_path)
+    for settings, message in {
+        "search={algorithm: lols, loss: {name: own, function: 'unfit_parts:loss'}}": "unfit_parts.py has no loss",
+        "search={algorithm: lols, reference: {name: own, function: 'unfit_parts:reference'}}": (
+            "without the method complete; it must return a reference"
+        ),
+    }.items():
+        assert message in command("train", recipe, settings, "--dry-run").error()
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("L2S_NMT_CACHE", str(tmp_path / "file" / "cache"))
+    message = command("train", recipe, "--dry-run").error()
+    assert message.startswith(
+        f"error: {tmp_path / 'file' / 'cache'}: what is prepared once and kept cannot be written"
+    )
+    assert "L2S_NMT_CACHE" in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in fp16")
+def test_fp16_is_of_gpus(recipe: Path, tmp_path: Path) -> None:
+    message = command("train", recipe, "training.mixed_precision=fp16", "--output", tmp_path / "run").error()
+    assert "training.mixed_precision: fp16 needs a GPU; use bf16 or no" in message
+
+
+def test_a_run_is_not_gone_on_with_on_other_data(recipe: Path, corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done(command("train", recipe, "--output", run))
+    longer = ("training.max_updates=3", "--output", run)
+    lines = (corpus / "train.xb").read_text().splitlines()
+    (corpus / "train.xb").write_text("\n".join(reversed(lines)) + "\n")
+    assert "was begun with other data (train); bring them back" in command("train", recipe, *longer).error()
+    (corpus / "train.xb").write_text("\n".join(lines) + "\n")
+    assert "update 3, " in done(command("train", recipe, *longer)).err

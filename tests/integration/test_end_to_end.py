@@ -139,7 +139,16 @@ def test_a_run_holds_what_the_contract_says(baseline: Path) -> None:
     tops = {path.name for path in baseline.iterdir()}
     assert tops <= {
         "README.md",
-        *("recipe.yaml", "environment.json", "data.json", "metrics.jsonl", "tokenizer", "best", "last", "checkpoints"),
+        *(
+            "recipe.yaml",
+            "environment.json",
+            "data.json",
+            "metrics.jsonl",
+            "tokenizer",
+            "best",
+            "last",
+            "checkpoints",
+        ),
         *("scores", "translations", ".lock"),
     }
     assert [path.name for path in (baseline / "checkpoints").iterdir()] == ["update-00000500"]
@@ -197,8 +206,8 @@ def test_a_run_from_another_is_taken_up_again(aggrevated: Path) -> None:
 def test_another_recipe_is_kept_out_of_a_run(baseline: Path) -> None:
     before = snapshot(baseline)
     recipe = baseline.parent / "teacher_forcing.yaml"
-    message = command("train", recipe, "training.max_updates=501", "--output", baseline).error()
-    assert "holds a run of another recipe (training.max_updates: 500 there, 501 now)" in message
+    message = command("train", recipe, "training.learning_rate=0.5", "--output", baseline).error()
+    assert "holds a run of another recipe (training.learning_rate: 0.003 there, 0.5 now)" in message
     assert snapshot(baseline) == before
 
 

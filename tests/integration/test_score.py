@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from pathlib import Path
@@ -197,3 +198,11 @@ def test_what_a_model_believes_is_what_it_writes_when_it_is_sure(run: Path) -> N
 
     drawn = measure(Run(run), "test", 8, 1.0)
     assert drawn["best of 8 samples"]["bleu"] > drawn["minimum Bayes risk, 8 samples"]["bleu"]
+
+
+def test_validation_tells_the_perplexity_of_the_references(run: Path, corpus: Path) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = [line for line in lines if line["kind"] == "validation" and line["best"]][-1]
+    _, rows = table(command("score", run, corpus / "valid.xb", "--split", "valid"))
+    total, tokens = (sum(row[column] for row in rows) for column in (0, 1))
+    assert best["perplexity"] == pytest.approx(math.exp(-total / tokens), rel=1e-4)

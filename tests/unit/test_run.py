@@ -55,10 +55,10 @@ def test_a_run_is_taken_up_with_the_same_recipe_only(run: Run) -> None:
     before = (run.path / "environment.json").read_bytes()
     assert open_run(run.path, recipe(), ["again"]) == run
     assert (run.path / "environment.json").read_bytes() == before
-    message = refused(run.path, recipe(seed=2, training={"max_updates": 7}))
+    message = refused(run.path, recipe(seed=2, training={"learning_rate": 0.7, "max_updates": 7}))
     assert "holds a run of another recipe" in message
     assert "seed: 1 there, 2 now" in message
-    assert "training.max_updates: None there, 7 now" in message
+    assert "training.learning_rate: 0.001 there, 0.7 now" in message
     assert "label_smoothing" not in message
     assert "choose another --output" in message
     assert run.read_recipe() == recipe()
@@ -129,6 +129,19 @@ def test_a_model_on_the_hub_is_no_folder(tmp_path: Path, monkeypatch: pytest.Mon
     for number, (name, written) in enumerate({"a/b": "a/b", "mine": str(tmp_path / "mine")}.items()):
         run = open_run(tmp_path / f"run{number}", recipe(model={"pretrained": name}), [])
         assert run.read_recipe().model.pretrained == written
+
+
+def test_limits_may_be_raised_unless_the_learning_rate_has_fallen_by_them(tmp_path: Path) -> None:
+    for schedule in ("constant", "cosine"):
+        path = tmp_path / schedule
+        short, long = (recipe(training={"max_updates": n, "schedule": schedule}) for n in (5, 9))
+        train(open_run(path, short, []))
+        if schedule == "constant":
+            assert open_run(path, long, []).read_recipe() == long
+            seeded = recipe(seed=2, training={"max_updates": 9, "schedule": schedule})
+            assert "(seed: 1 there, 2 now)" in refused(path, seeded)
+        else:
+            assert "(training.max_updates: 5 there, 9 now)" in refused(path, long)
 
 
 def test_files_may_have_moved_but_not_changed(run: Run, tmp_path: Path) -> None:

@@ -141,9 +141,9 @@ class Sitting:
         assert not self.policy.training
         self.validated.append(weights(self.policy))
         if self.bleus is not None:
-            return Validation(self.bleus(self), 1.0, 0.0, 0.0, ("a", "b", "c"))
+            return Validation(self.bleus(self), 9.0, 1.0, 0.0, 0.0, ("a", "b", "c"))
         size = sum(float(p.detach().double().abs().sum()) for p in self.policy.parameters())
-        return Validation(50 * (1 + math.sin(10 * size)), 1.0, 0.0, 0.0, ("a", "b", "c"))
+        return Validation(50 * (1 + math.sin(10 * size)), 9.0, 1.0, 0.0, 0.0, ("a", "b", "c"))
 
     def run(self, stray_seed: int = 11) -> Progress:
         torch.manual_seed(stray_seed)  # which decides nothing

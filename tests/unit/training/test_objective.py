@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from torch.autograd import backward
 
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.randomness import Draws
@@ -304,3 +307,19 @@ def test_no_states_and_no_division_by_zero() -> None:
     assert isinstance(terms, Losses)
     assert terms.search == 0
     torch.testing.assert_close(found, value(replace(BOTH, loss=None), policy, batch, None))
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda each: each.sum(), lambda each: each[1:], lambda each: float(each.sum())]
+)
+def test_a_loss_that_is_not_one_of_each_state_is_refused(wrong: Callable[[Tensor], Any]) -> None:
+    policy, batch = new_policy(), random_batch(new_policy(), 3, seed=2)
+    experience = searched(AGGREVATED, policy, batch)
+
+    def loss(*arguments: Any, **settings: Any) -> Any:
+        return wrong(EXPECTED_COST(*arguments, **settings))
+
+    with pytest.raises(
+        UserError, match=r"search\.loss\.function returned .* must return a tensor with the loss of each"
+    ):
+        value(replace(BOTH, loss=loss), policy, batch, experience)

@@ -131,6 +131,15 @@ def test_ends_when_patience_is_over(tmp_path: Path) -> None:
     ]
 
 
+def test_while_nothing_is_right_the_newest_weights_are_the_best(tmp_path: Path) -> None:
+    scores = [0.0, 0.0, 0.0, 0.0]
+    limits = replace(LIMITS, max_updates=None, patience=2, validate_every=1)
+    sitting = Sitting(tmp_path, limits, bleus=lambda s: scores[len(s.validated) - 1])
+    progress = sitting.run()
+    assert (progress.update, progress.best_update, progress.failures) == (3, 3, 2)
+    assert same(sitting.saved["best"], sitting.validated[2])
+
+
 @pytest.mark.parametrize("averaging", ["none", "ema", "last"])
 def test_the_best_weights_are_those_of_the_best_validation(averaging: str, tmp_path: Path) -> None:
     scores = [1.0, 3.0, 2.0, 2.5]

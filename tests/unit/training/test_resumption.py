@@ -179,3 +179,31 @@ def test_what_a_run_that_was_killed_did_not_come_to_remove_is_removed(
     assert files("killed") > files("straight")
     sitting("killed").run()
     assert files("killed") == files("straight")
+
+
+@pytest.mark.parametrize("averaging", ["none", "ema", "mean", "last"])
+def test_a_finished_run_with_higher_limits_goes_on_as_if_it_had_had_them(
+    averaging: str, tmp_path: Path
+) -> None:
+    long = replace(LIMITS, max_updates=12, validate_every=4)
+    whole = Sitting(tmp_path / "whole", limits=long, averaging=averaging)
+    whole.run()
+    short = Sitting(tmp_path / "parts", limits=replace(long, max_updates=8), averaging=averaging)
+    assert short.run().finished
+    again = Sitting(tmp_path / "parts", limits=replace(long, max_updates=8), averaging=averaging)
+    again.run()
+    assert not again.loads
+    further = Sitting(tmp_path / "parts", limits=long, averaging=averaging)
+    assert further.run().finished
+    assert same(weights(further.policy), weights(whole.policy))
+    assert same(further.saved["last"], whole.saved["last"])
+    found = [[{**line, "used": 0} for line in sitting.lines()] for sitting in (whole, further)]
+    assert found[0] == found[1]
+
+
+def test_a_run_that_lost_its_patience_goes_on_with_more(tmp_path: Path) -> None:
+    limits = replace(LIMITS, max_updates=20, validate_every=2, patience=2)
+    first = Sitting(tmp_path, limits=limits, bleus=lambda sitting: 1.0)
+    assert first.run().update == 6
+    second = Sitting(tmp_path, limits=replace(limits, patience=4), bleus=lambda sitting: 1.0)
+    assert second.run().update == 10

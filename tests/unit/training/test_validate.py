@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.training import validate
-from l2s_nmt.training.validate import Validation, Validator
+from l2s_nmt.training.validate import Outcome, Validation, Validator
 from tests.threads import in_threads
 
 WORDS = ["ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf"]
@@ -22,9 +23,17 @@ class Copying(Validator):
 
     batches: list[list[list[int]]] = field(default_factory=list)
 
-    def _translate(self, encoded: list[list[int]]) -> list[tuple[str, bool]]:
-        self.batches.append(encoded)
-        return [(SOURCES[ids[0]] if ids[0] % 3 else "neun", bool(ids[0] % 4)) for ids in encoded]
+    def _look(self, sources: list[list[int]], targets: list[list[int]]) -> list[Outcome]:
+        assert [ids[0] for ids in targets] == [ids[0] for ids in sources]
+        self.batches.append(sources)
+        return [
+            (
+                SOURCES[ids[0]] if ids[0] % 3 else "neun",
+                bool(ids[0] % 4),
+                (2.0 * len(wanted), len(wanted)) if ids[0] % 2 else (0.0, 0),
+            )
+            for ids, wanted in zip(sources, targets, strict=True)
+        ]
 
 
 def validator(processes: Processes, batches: list[list[list[int]]]) -> Copying:
@@ -35,14 +44,16 @@ def validator(processes: Processes, batches: list[list[list[int]]]) -> Copying:
 
 @pytest.mark.parametrize("count", [2, 3, 8, 30])
 def test_each_sentence_is_scored_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        validate,
-        "encode_sources",
-        lambda tokenizer, texts: [[int(text.split()[-1])] * len(text.split()) for text in texts],
-    )
+    for name in ("encode_sources", "encode_targets"):
+        monkeypatch.setattr(
+            validate,
+            name,
+            lambda tokenizer, texts: [[int(text.split()[-1])] * len(text.split()) for text in texts],
+        )
     expected = validator(ALONE, [])()
     assert 20 < expected.bleu < 90
     assert expected.endless == pytest.approx(6 / 23)
+    assert expected.perplexity == pytest.approx(math.exp(2))
     batches: list[list[list[int]]] = []
 
     def share(processes: Processes) -> Validation:
