@@ -96,7 +96,7 @@ def utilities(translations: Sequence[str], references: Sequence[str]) -> Floats:
             total = np.maximum(lengths - order + 1, 0.0) + added
             precision = (_matches(words, wanted, order) + added) / np.maximum(total, 1.0)
             logarithm += np.log(precision) / ORDERS
-        brevity = np.minimum(0.0, 1 - widths.T / lengths)
+        brevity = np.minimum(0.0, 1 - widths.T / np.maximum(lengths, 1e-9))  # of nothing no word is right
     bleu: Floats = np.exp(logarithm + brevity)
     return bleu
 

@@ -32,4 +32,4 @@ def test_the_utility_is_sentence_bleu(translations: list[str], references: list[
 
 
 def test_an_empty_translation_is_worth_nothing() -> None:
-    assert utilities(["", "a b"], ["a b"]).tolist() == [[0.0], [1.0]]
+    assert utilities(["", "a b"], ["a b", ""]).tolist() == [[0.0, 0.0], [1.0, 0.0]]
