@@ -12,7 +12,6 @@ import pytest
 
 from l2s_nmt.search.algorithms import ALGORITHMS
 from tests.helpers import (
-    ROOT,
     command,
     done,
     files_below,
@@ -91,10 +90,42 @@ def test_a_bandit_learns_from_a_loss_where_there_is_no_reference(
     assert [line["roll_outs"] for line in lines] == [line["sentences"] for line in lines]
 
 
-# ---- longer proofs: on the embedded corpus, from the recipes of the quickstart ---------------------
+# ---- longer proofs: on the embedded corpus ---------------------------------------------------------
 
-QUICKSTART = ROOT / "recipes" / "quickstart"
-UPDATES = "training.max_updates=1500"
+EMBEDDED = {
+    "embedded": {"train": 20_000, "valid": 300, "test": 1_000},
+    "source_language": "vo",
+    "target_language": "ta",
+}
+EMA = {"kind": "ema", "decay": 0.99}
+BASELINE = {
+    "data": EMBEDDED,
+    "tokenizer": {"vocabulary": 2_000},
+    "model": {
+        "architecture": {
+            "d_model": 128, "feed_forward": 512, "heads": 4, "encoder_layers": 2, "decoder_layers": 2
+        }
+    },
+    "training": {
+        "batch_tokens": 1_536,
+        "learning_rate": 0.002,
+        "schedule": "cosine",
+        "warmup_updates": 200,
+        "averaging": EMA,
+        "max_updates": 1_500,
+        "validate_every": 200,
+    },
+}  # fmt: skip
+SEARCH_TRAINING = {
+    "batch_tokens": 1_536,
+    "learning_rate": 0.0003,
+    "schedule": "constant",
+    "warmup_updates": 20,
+    "averaging": EMA,
+    # The start is the end of a falling learning rate; it takes some updates to get over the first steps of a new one.
+    "max_updates": 400,
+    "validate_every": 100,
+}
 NOISE = 0.6
 """BLEU by which two trainings that differ in their seed alone are apart on 1,300 sentences."""
 
@@ -109,20 +140,22 @@ def bleu(run: Path) -> float:
 
 @pytest.fixture(scope="module")
 def embedded_baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("embedded") / "teacher_forcing"
-    recipe = QUICKSTART / "teacher_forcing.yaml"
-    done(command("train", recipe, "training.max_minutes=null", UPDATES, "--output", run))
+    folder = tmp_path_factory.mktemp("embedded")
+    run = folder / "teacher_forcing"
+    done(command("train", write_recipe(folder / "baseline.yaml", BASELINE), "--output", run))
     return run
 
 
 def search(algorithm: str, baseline: Path, *overrides: str) -> Path:
     run = baseline.parent / "-".join([algorithm, *overrides])
-    # The start is the end of a falling learning rate; it takes some updates to get over the first steps of a new one.
-    limits = ("training.max_minutes=null", "training.max_updates=400", "training.validate_every=100")
-    start = f"model.from_run={baseline}"
-    chosen = f"search.algorithm={algorithm}"
-    recipe = QUICKSTART / "aggrevated.yaml"
-    done(command("train", recipe, start, chosen, *limits, *overrides, "--output", run))
+    settings = {
+        "data": EMBEDDED,
+        "model": {"from_run": str(baseline)},
+        "search": {"algorithm": algorithm},
+        "training": SEARCH_TRAINING,
+    }
+    recipe = write_recipe(baseline.parent / f"{run.name}.yaml", settings)
+    done(command("train", recipe, *overrides, "--output", run))
     return run
 
 
@@ -136,9 +169,8 @@ def test_search_from_a_teacher_forced_start_loses_nothing(algorithm: str, embedd
 @pytest.mark.parametrize("algorithm", FROM_SCRATCH)
 def test_imitation_learns_from_scratch(algorithm: str, embedded_baseline: Path) -> None:
     run = embedded_baseline.parent / f"{algorithm}-scratch"
-    recipe = QUICKSTART / "teacher_forcing.yaml"
-    chosen = f"search.algorithm={algorithm}"
-    done(command("train", recipe, chosen, "training.max_minutes=null", UPDATES, "--output", run))
+    recipe = embedded_baseline.parent / "baseline.yaml"
+    done(command("train", recipe, f"search.algorithm={algorithm}", "--output", run))
     assert bleu(run) > bleu(embedded_baseline) - NOISE
 
 
