@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a clean machine to a model trained by learning to search: under 8 minutes on two cores, installation aside.
+# From a clean machine to a model trained by learning to search: some 8 minutes on two cores, installation aside.
 # Run again, it reuses what is there and says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
