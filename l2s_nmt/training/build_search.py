@@ -79,7 +79,8 @@ def build_reference(settings: SearchSettings, cost: Cost) -> Reference:
 def _optimal(settings: SearchSettings, cost: Cost) -> Reference:
     chosen = settings.reference
     if chosen.function is not None:
-        return _own(chosen.function, cost)
+        asked = ("complete", "costs") if settings.decisions.candidates == "full" else ("complete",)
+        return _own(chosen.function, cost, asked)
     if chosen.name == "copy":
         return Copy(cost)
     if chosen.name == "suffix":
@@ -91,9 +92,10 @@ def _optimal(settings: SearchSettings, cost: Cost) -> Reference:
     return MonteCarloTree(cost, chosen.simulations, chosen.exploration, settings.decisions.k, chosen.parallel)
 
 
-def _own(name: str, cost: Cost) -> Reference:
+def _own(name: str, cost: Cost, asked: Sequence[str]) -> Reference:
+    """What a function of the user's own makes, with the methods that will be asked for."""
     made: Reference = load_function(name)(cost)
-    for method in ("complete", "costs"):
+    for method in asked:
         if not callable(getattr(made, method, None)):
             raise UserError(
                 f"search.reference.function {name} returned something of type {type(made).__name__} without the "
