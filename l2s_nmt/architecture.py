@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from l2s_nmt.data.tokenizer import vocabularies
 from l2s_nmt.errors import UserError
@@ -92,15 +94,16 @@ def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrain
         for name in ("dropout", "dropout_rate"):
             if dropout is not None and hasattr(config, name):
                 setattr(config, name, dropout)
-        model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
-            str(path_or_id),
-            config=config,
-            local_files_only=local,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with _without_bars() if local else nullcontext():
+            model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
+                str(path_or_id),
+                config=config,
+                local_files_only=local,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
         _refuse_unfit(model, loaded["missing_keys"])
     except Exception as error:  # transformers lets many kinds through; all mean that this is no usable model
         reason = str(error).strip().split("\n")[0] or type(error).__name__
@@ -110,6 +113,19 @@ def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrain
     found: PreTrainedModel = model
     _hold_fixed(found)
     return found
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without the bar of transformers, which would tear the command's own."""
+    if not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _refuse_endless(config: PretrainedConfig) -> None:

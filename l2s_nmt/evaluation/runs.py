@@ -197,8 +197,8 @@ def _writing(run: Run) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{run.path}: the translations and scores cannot be written: {error.strerror}; make room or copy the run "
-            "to where you may write, or use l2s-nmt translate and l2s-nmt score"
+            f"{error.filename2 or error.filename or run.path}: cannot be written: {error.strerror}; make room, or copy "
+            "the run to where you may write"
         ) from error
 
 

@@ -322,7 +322,7 @@ def test_a_run_that_cannot_be_written_is_refused_before_it_is_translated(
     (run / "scores").touch()  # where a folder should be
     monkeypatch.setattr("l2s_nmt.evaluation.runs.load_translator", None)
     message = command("evaluate", run).error()
-    assert message.startswith(f"error: {run}: the translations and scores cannot be written: ")
+    assert message.startswith(f"error: {run / 'scores'}: cannot be written: ")
 
 
 def test_a_comparison_holds_what_scripts_rely_on(report: dict[str, Any], baseline: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers.utils import logging
 
 from l2s_nmt.architecture import load_model, new_model
 from l2s_nmt.data.tokenizer import load_tokenizer, train_tokenizer, vocabularies
@@ -128,3 +129,17 @@ def test_each_side_has_an_embedding_for_each_of_its_tokens(joint: bool, tmp_path
     assert (encoder.weight is decoder.weight) == joint
     assert [encoder.num_embeddings, decoder.num_embeddings] == [len(source), len(target)]
     assert model.get_output_embeddings().weight is decoder.weight
+
+
+def test_loading_from_a_folder_shows_no_bar(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    new_policy().model.save_pretrained(tmp_path)
+    before = logging.is_progress_bar_enabled()
+    logging.enable_progress_bar()
+    try:
+        capfd.readouterr()
+        load_model(tmp_path)
+        assert capfd.readouterr() == ("", "")
+        assert logging.is_progress_bar_enabled(), "other bars are the caller's"
+    finally:
+        if not before:
+            logging.disable_progress_bar()
