@@ -39,7 +39,7 @@ import torch
 
 from l2s_nmt.data.corpus import EmbeddedCorpus, HubData
 from l2s_nmt.errors import UserError
-from l2s_nmt.files import aside, is_file, recover_folder, write_json, write_text
+from l2s_nmt.files import aside, is_file, recover_folder, remove_abandoned, write_json, write_text
 from l2s_nmt.recipe import Data, Recipe
 from l2s_nmt.recipe_file import as_settings, dump_recipe, read_recipe, with_absolute_paths
 
@@ -157,8 +157,10 @@ def open_run(path: Path, recipe: Recipe, command: list[str]) -> Run:
         write_text(run.recipe_path, dump_recipe(recipe))
     else:
         _same_recipe(run, recipe)
+    remove_abandoned(path)
     for name in get_args(WeightsName):
         recover_folder(run.folder_of(name))
+        remove_abandoned(run.folder_of(name))
     return run
 
 

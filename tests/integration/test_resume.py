@@ -24,7 +24,7 @@ from tests.helpers import (
     without_times,
     write_recipe,
 )
-from tests.processes import start_copy
+from tests.processes import copied, start_copy
 
 UPDATES = 100
 
@@ -154,3 +154,16 @@ def test_a_run_of_real_processes_killed_anywhere_goes_on(
         assert training.returncode in (-signal.SIGKILL, 0)
     done(command("train", recipe, "--output", run))
     assert_as_if_nothing_had_happened(run, uninterrupted)
+
+
+@pytest.mark.parametrize("operations", [5, 10, 19])
+def test_a_start_that_was_killed_while_it_wrote_leaves_nothing(
+    operations: int, recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    arguments = ("train", recipe, "training.max_updates=1", "--output", run)
+    child = start_copy(*arguments, prepare=partial(kill_after_file_operations, operations))
+    assert child.outcome().status == -signal.SIGKILL
+    assert [path for path in run.iterdir() if path.name.endswith(".tmp")], "it was killed somewhere else"
+    done(copied(*arguments))
+    assert not list(run.rglob(".*.tmp"))

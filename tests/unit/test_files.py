@@ -2,13 +2,21 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from l2s_nmt.files import recover_folder, replace_folder, whole_folder, write_json, write_text
+from l2s_nmt.files import (
+    recover_folder,
+    remove_abandoned,
+    replace_folder,
+    whole_folder,
+    write_json,
+    write_text,
+)
 
 
 class Crash(BaseException):
@@ -182,3 +190,13 @@ def test_recovering_leaves_a_folder_that_is_there(tmp_path: Path) -> None:
         (folder / name).touch()
     recover_folder(path)
     assert names(path) == ["new"]
+
+
+def test_what_a_process_that_is_no_more_began_to_write_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for name in (f".a.json.{ended.pid}.tmp", f".b.json.{os.getpid()}.tmp", ".mine.tmp", "c.json"):
+        (tmp_path / name).touch()
+    remove_abandoned(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {f".b.json.{os.getpid()}.tmp", ".mine.tmp", "c.json"}
+    remove_abandoned(tmp_path / "missing")
