@@ -12,7 +12,7 @@ import json
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,23 +80,32 @@ def as_settings(recipe: Recipe) -> Settings:
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with its folders named from the root, so that they are found from wherever a command starts."""
-    data, model, roll_in = recipe.data, recipe.model, recipe.search.roll_in
-    crossed = tuple(map(os.path.abspath, roll_in.cross_trained))
-    return replace(
-        recipe,
-        data=replace(data, files=_absolute(data.files), hub=_if_folder(data.hub)),
-        model=replace(model, from_run=_absolute(model.from_run), pretrained=_if_folder(model.pretrained)),
-        search=replace(recipe.search, roll_in=replace(roll_in, cross_trained=crossed)),
+    # Of what may be an id on the hub, too, only what is a folder.
+    return map_folders(
+        recipe, os.path.abspath, lambda name: os.path.abspath(name) if os.path.isdir(name) else name
     )
 
 
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else os.path.abspath(path)
+def map_folders(recipe: Recipe, folder: Callable[[str], str], folder_or_id: Callable[[str], str]) -> Recipe:
+    """The recipe with other names for its folders.
 
-
-def _if_folder(name: str | None) -> str | None:
-    """What is no folder is an id on the hub."""
-    return _absolute(name) if name is not None and os.path.isdir(name) else name
+    Args:
+        recipe: any.
+        folder: the new name of a folder.
+        folder_or_id: the new name of what is a folder or an id on the hub.
+    """
+    data, model, roll_in = recipe.data, recipe.model, recipe.search.roll_in
+    crossed = tuple(map(folder, roll_in.cross_trained))
+    return replace(
+        recipe,
+        data=replace(data, files=data.files and folder(data.files), hub=data.hub and folder_or_id(data.hub)),
+        model=replace(
+            model,
+            from_run=model.from_run and folder(model.from_run),
+            pretrained=model.pretrained and folder_or_id(model.pretrained),
+        ),
+        search=replace(recipe.search, roll_in=replace(roll_in, cross_trained=crossed)),
+    )
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> Settings:

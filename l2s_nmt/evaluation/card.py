@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from typing import Any, get_args
 
 import yaml
@@ -17,7 +16,7 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.score import read_scores
 from l2s_nmt.files import write_text
 from l2s_nmt.recipe import Data, Recipe
-from l2s_nmt.recipe_file import dump_recipe
+from l2s_nmt.recipe_file import dump_recipe, map_folders
 from l2s_nmt.run import Run, WeightsName, hub_data, read_metrics
 from l2s_nmt.search.algorithms import ALGORITHMS
 
@@ -41,7 +40,7 @@ def render_card(run: Run) -> str:
     Raises:
         UserError: recipe or metrics are damaged.
     """
-    recipe = _without_folders(run.read_recipe())
+    recipe = map_folders(run.read_recipe(), _last_name, _last_name)  # where they are is nobody else's
     metrics = read_metrics(run)
     environment = _environment(run)
     sections = [
@@ -55,21 +54,9 @@ def render_card(run: Run) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _without_folders(recipe: Recipe) -> Recipe:
-    """The recipe as others may see it, with names of folders in place of where they are on this machine."""
-    data, model, roll_in = recipe.data, recipe.model, recipe.search.roll_in
-    crossed = tuple(map(os.path.basename, roll_in.cross_trained))
-    return replace(
-        recipe,
-        data=replace(data, files=_last_name(data.files), hub=_last_name(data.hub)),
-        model=replace(model, from_run=_last_name(model.from_run), pretrained=_last_name(model.pretrained)),
-        search=replace(recipe.search, roll_in=replace(roll_in, cross_trained=crossed)),
-    )
-
-
-def _last_name(path: str | None) -> str | None:
+def _last_name(path: str) -> str:
     """Of a path from the root; other names are kept."""
-    return os.path.basename(path) if path is not None and os.path.isabs(path) else path
+    return os.path.basename(path) if os.path.isabs(path) else path
 
 
 def _front_matter(recipe: Recipe) -> str:

@@ -286,6 +286,14 @@ def test_another_decoding_has_files_of_its_own(baseline: Path, evaluated: str) -
     }
 
 
+def copy_of(run: Path, place: Path, corpus: Path) -> Path:
+    """A copy of a run, not evaluated yet, whose corpus is another."""
+    shutil.copytree(run, place, ignore=shutil.ignore_patterns("scores", "translations"))
+    text = (place / "recipe.yaml").read_text()
+    (place / "recipe.yaml").write_text(text.replace(str(run.parent / "corpus"), str(corpus)))
+    return place
+
+
 def test_scores_of_other_weights_are_not_reused(aggrevated: Path, baseline: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(aggrevated, run)
@@ -298,10 +306,8 @@ def test_scores_of_other_weights_are_not_reused(aggrevated: Path, baseline: Path
 
 
 def test_scores_of_another_test_set_of_the_same_size_are_not_reused(aggrevated: Path, tmp_path: Path) -> None:
-    run, corpus = tmp_path / "run", write_corpus(tmp_path / "corpus")
-    shutil.copytree(aggrevated, run, ignore=shutil.ignore_patterns("scores", "translations"))
-    text = (run / "recipe.yaml").read_text()
-    (run / "recipe.yaml").write_text(text.replace(str(aggrevated.parent / "corpus"), str(corpus)))
+    corpus = write_corpus(tmp_path / "corpus")
+    run = copy_of(aggrevated, tmp_path / "run", corpus)
     first = done(command("evaluate", run)).out
     assert done(command("evaluate", run)).out.replace(" (scored already)", "") == first
     lines = (corpus / "test.xb").read_text().splitlines()
@@ -351,10 +357,7 @@ def test_runs_on_other_sentences_are_not_compared(baseline: Path, evaluated: str
     pairs = sentence_pairs(30, seed=99)
     (corpus / "test.xa").write_text("".join(f"{source}\n" for source, _ in pairs))
     (corpus / "test.xb").write_text("".join(f"{target}\n" for _, target in pairs))
-    run = tmp_path / "other"
-    shutil.copytree(baseline, run, ignore=shutil.ignore_patterns("scores", "translations"))
-    text = (run / "recipe.yaml").read_text()
-    (run / "recipe.yaml").write_text(text.replace(str(baseline.parent / "corpus"), str(corpus)))
+    run = copy_of(baseline, tmp_path / "other", corpus)
     message = command("compare", baseline, run, "--output", tmp_path / "report").error()
     assert "other" in message
     assert not (tmp_path / "report").exists()
@@ -364,10 +367,7 @@ def test_runs_with_other_references_are_not_compared(baseline: Path, tmp_path: P
     corpus = write_corpus(tmp_path / "corpus")
     lines = (corpus / "test.xb").read_text().splitlines()
     (corpus / "test.xb").write_text("".join(f"{line} {line}\n" for line in lines))
-    run = tmp_path / "other"
-    shutil.copytree(baseline, run, ignore=shutil.ignore_patterns("scores", "translations"))
-    text = (run / "recipe.yaml").read_text()
-    (run / "recipe.yaml").write_text(text.replace(str(baseline.parent / "corpus"), str(corpus)))
+    run = copy_of(baseline, tmp_path / "other", corpus)
     message = command("compare", baseline, run, "--output", tmp_path / "report").error()
     assert "have different references in their test data" in message
 
