@@ -72,8 +72,10 @@ def _read(study: Study, split: str, beam: int) -> Values:
     path = comparison_path(study, split, beam)
     try:
         values: Values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no figures to draw; run the plan first") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no figures to draw ({error}); run the plan first") from error
+        raise UserError(f"{path}: cannot be read ({error}); run the plan again") from error
     return values
 
 

@@ -23,7 +23,7 @@ from scripts.experiments.results import keep_results
 from scripts.experiments.scorings import score_all
 from scripts.experiments.trainings import is_trained, train_all
 from scripts.run_experiments import main
-from scripts.which_settings import sections
+from scripts.which_settings import HEAD, sections
 from tests.helpers import ROOT, files_below, read_lines, tiny_recipe, write_recipe
 from tests.processes import start_copy
 
@@ -148,8 +148,13 @@ def test_from_nothing_to_table_and_picture(
     for name in ("table.md", "curves.svg"):
         (results / name).rename(tmp_path / name)
     runs.rename(tmp_path / "gone")
-    drawn = run(plan, "--runs", str(runs), "--redraw")
-    assert drawn.returncode == 0, drawn.stderr
+    never_run = plan.with_name("another.yaml")
+    never_run.write_text(plan.read_text())
+    drawn = run(never_run, str(plan), "--runs", str(runs), "--redraw")
+    assert drawn.returncode == 2
+    assert drawn.stderr.count("error: ") == 1
+    assert "another/test.beam1.json: no figures to draw" in drawn.stderr
+    never_run.unlink()
     for name in ("table.md", "curves.svg"):
         assert (results / name).read_text() == (tmp_path / name).read_text()
 
@@ -303,3 +308,25 @@ def test_the_shipped_plans_are_sound(path: Path, tmp_path: Path) -> None:
     planned = study.trainings()
     assert len(planned) == len(study.plan.systems) * len(study.plan.seeds)
     assert len({training.run for training in planned}) == len(planned)
+
+
+DRAWN = [path for path in PLANS if (path.parent.parent / "results" / path.stem / "table.md").exists()]
+
+
+@pytest.mark.parametrize("path", DRAWN, ids=lambda path: f"{path.parent.parent.name}-{path.stem}")
+def test_the_shipped_tables_and_pictures_are_those_of_the_shipped_figures(path: Path, tmp_path: Path) -> None:
+    corpus = path.parent.parent
+    there = tmp_path / corpus.name
+    shutil.copytree(corpus, there)
+    study = Study.read(there / "experiments" / path.name, tmp_path, None)
+    for name in ("table.md", "curves.svg"):
+        (study.results / name).unlink()
+    draw(study)
+    for name in ("table.md", "curves.svg"):
+        shipped = corpus / "results" / path.stem / name
+        assert (study.results / name).read_text() == shipped.read_text()
+
+
+def test_the_shipped_page_of_settings_is_that_of_the_shipped_figures() -> None:
+    recipes = ROOT / "recipes"
+    assert "\n".join([HEAD, *sections(recipes)]) == (recipes / "which_settings.md").read_text()
