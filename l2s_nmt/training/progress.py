@@ -115,3 +115,13 @@ def view_of(update: int, measured: Mapping[str, Any]) -> list[str]:
         shares = (f"{name.replace('_', '-')} {s / sum(seconds.values()):.0%}" for name, s in seconds.items())
         lines.append("  time    " + "  ".join(shares))
     return lines
+
+
+def validation_text(line: Mapping[str, Any]) -> str:
+    """What a line of ``metrics.jsonl`` says about a validation."""
+    best = " (best)" if line.get("best") else ""
+    perplexity = line.get("perplexity")
+    return (
+        f"update {line['update']:,}, {line['minutes']:.1f} min: validation BLEU {line['bleu']:.2f}{best}, "
+        f"{'' if perplexity is None else f'perplexity {perplexity:.2f}, '}length ratio {line['length_ratio']:.3f}"
+    )

@@ -20,7 +20,7 @@ from l2s_nmt.training.health import Health
 from l2s_nmt.training.keeper import Keeper
 from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.measures import Sums, is_mean, summarise
-from l2s_nmt.training.progress import Display
+from l2s_nmt.training.progress import Display, validation_text
 from l2s_nmt.training.sharding import whole
 from l2s_nmt.training.stepper import Stepper
 from l2s_nmt.training.trackers import tell_trackers
@@ -152,10 +152,9 @@ class Recorder:
         self._write(progress, "validation", measured)
         self.shown |= {"bleu": found.bleu, "best_bleu": progress.best_bleu}
         source, translation, reference = found.sample
+        said = validation_text({"update": progress.update, "minutes": progress.seconds / 60, **measured})
         self.display.say(
-            f"update {progress.update}, {progress.seconds / 60:.1f} min: validation BLEU {found.bleu:.2f}"
-            f"{' (best)' if better else ''}, {_perplexity(found)}length ratio {found.length_ratio:.3f}\n"
-            f"   source      {source}\n   translation {translation}\n   reference   {reference}"
+            f"{said}\n   source      {source}\n   translation {translation}\n   reference   {reference}"
         )
 
     def _agree(self, value: float) -> float:
@@ -209,7 +208,3 @@ class Recorder:
         with writing(self.folder):
             self.save_weights(name)
         self.accelerator.wait_for_everyone()
-
-
-def _perplexity(found: Validation) -> str:
-    return "" if found.perplexity is None else f"perplexity {found.perplexity:.2f}, "

@@ -10,7 +10,7 @@ from typing import Any
 
 from l2s_nmt.run import Run, is_locked
 from l2s_nmt.training.health import Health
-from l2s_nmt.training.progress import Display
+from l2s_nmt.training.progress import Display, validation_text
 
 LOOK_EVERY_SECONDS = 0.5
 
@@ -40,9 +40,7 @@ def watch(run: Run, display: Display) -> None:
                 display.say(f"update {line['update']:,}: {warning}")
             if kind == "validation":
                 shown["best_bleu"] = max(line["bleu"], shown.get("best_bleu", line["bleu"]))
-                display.say(
-                    f"update {line['update']:,}, {line['minutes']:.1f} min: validation BLEU {line['bleu']:.2f}"
-                )
+                display.say(validation_text(line))
                 shown["bleu"] = line["bleu"]
             else:
                 shown |= line
