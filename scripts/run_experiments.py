@@ -63,7 +63,10 @@ def parse() -> argparse.Namespace:
         help="of each training; default all cores over the jobs",
     )
     parser.add_argument("--redraw", action="store_true", help="table and picture only")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.data and len({plan.resolve().parent.parent for plan in options.plans}) > 1:
+        parser.error("--data is the folder of one corpus, and the plans are of several; run them one by one")
+    return options
 
 
 def carried_out(plan: Path, options: argparse.Namespace) -> bool:

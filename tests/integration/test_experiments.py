@@ -310,14 +310,22 @@ def test_the_shipped_plans_are_sound(path: Path, tmp_path: Path) -> None:
     assert len({training.run for training in planned}) == len(planned)
 
 
-DRAWN = [path for path in PLANS if (path.parent.parent / "results" / path.stem / "table.md").exists()]
+def test_the_data_of_one_corpus_are_not_for_plans_of_several(tmp_path: Path) -> None:
+    first, other = PLANS[0], PLANS[-1]
+    outcome = run(first, str(other), "--data", str(tmp_path), "--redraw")
+    assert outcome.returncode == 2
+    assert "--data is the folder of one corpus" in outcome.stderr
+
+
+DRAWN = [path for path in PLANS if [*(path.parent.parent / "results" / path.stem).glob("*.beam*.json")]]
 
 
 @pytest.mark.parametrize("path", DRAWN, ids=lambda path: f"{path.parent.parent.name}-{path.stem}")
 def test_the_shipped_tables_and_pictures_are_those_of_the_shipped_figures(path: Path, tmp_path: Path) -> None:
     corpus = path.parent.parent
     there = tmp_path / corpus.name
-    shutil.copytree(corpus, there)
+    for part in ("experiments", f"results/{path.stem}"):
+        shutil.copytree(corpus / part, there / part)
     study = Study.read(there / "experiments" / path.name, tmp_path, None)
     for name in ("table.md", "curves.svg"):
         (study.results / name).unlink()
