@@ -75,6 +75,11 @@ def read_corpus(recipe: Recipe, say: Say) -> Corpus:
     targets = recipe.data.train_targets == "required"
     valid = load_split("valid", **place)
     origins = describe_split("train", **place, targets=targets), describe_split("valid", **place)
+    if _looks_tokenized(valid):
+        say(
+            f"warning: {origins[1]}: the references look tokenized (' .' ends a third of them or more); BLEU is meant "
+            "for text as it is written, so these scores cannot be compared with those of others: detokenize the data"
+        )
     if recipe.data.streaming:
         say(f"training data: {origins[0]}, read in blocks of {recipe.data.block:,} rows while training")
         opened, stamp = _open_train(recipe)
@@ -89,6 +94,12 @@ def read_corpus(recipe: Recipe, say: Say) -> Corpus:
     )
     say(f"training data: {report}")
     return Corpus(train, valid, *origins, {"train": train._fingerprint, "valid": valid._fingerprint})
+
+
+def _looks_tokenized(valid: Dataset) -> bool:
+    """A period by itself ends a third of the references, or more: of " ?" and " !" some languages write the space."""
+    ends = sum(references[0].endswith(" .") for references in valid["references"])
+    return ends * 3 >= len(valid)
 
 
 def _open_train(recipe: Recipe) -> tuple[Opened, str]:

@@ -78,7 +78,8 @@ class Validator:
             mine |= zip(batch, outcomes, strict=True)
         found = {row: outcome for share in self.processes.gather(mine) for row, outcome in share.items()}
         translations, ended, surprise = zip(*(found[row] for row in range(len(encoded))), strict=True)
-        score = BLEU().corpus_score(list(translations), reference_streams(self.references))
+        # Not told at every validation that the data look tokenized.
+        score = BLEU(force=True).corpus_score(list(translations), reference_streams(self.references))
         middle = len(translations) // 2
         sample = (self.sources[middle], translations[middle], self.references[middle][0])
         return Validation(

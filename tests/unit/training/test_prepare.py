@@ -122,6 +122,15 @@ def test_pairs_are_required_by_default(corpus: Path) -> None:
         read_corpus(recipe_of(corpus), print)
 
 
+@pytest.mark.parametrize(("tokenized", "warns"), [(1, False), (2, True), (4, True)])
+def test_references_that_look_tokenized_are_warned_of_once(corpus: Path, tokenized: int, warns: bool) -> None:
+    said: list[str] = []
+    lines = ["a b ."] * tokenized + ["c d?"] * (4 - tokenized)
+    (corpus / "valid.xb").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    read_corpus(recipe_of(corpus), said.append)
+    assert sum("look tokenized" in line and "valid" in line for line in said) == warns
+
+
 def test_several_references_from_the_files_to_the_batch(
     corpus: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
