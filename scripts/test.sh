@@ -30,5 +30,9 @@ export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 tests=0
 .venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --durations=10 --max-worker-restart=3 \
     "${marked[@]}" "$@" || tests=$?
-wait "$types"
+# What it found may be thousands of lines above: the end says so too.
+wait "$types" || {
+    echo "mypy found errors: they are shown above, where it ended; .venv/bin/mypy shows them again" >&2
+    exit 1
+}
 exit "$tests"
