@@ -101,29 +101,44 @@ class Policy(nn.Module):
             (term.states[part], partial(term.loss, part)) for term in terms for part in self._parts(term)
         ]
         states = torch.cat([part for part, _ in parts]) if parts else rows.new_empty(0)
-        hidden = self._hidden_at(memory, self._shifted(rows), sentence, states)
+        hidden = self.hidden_at(memory, rows, sentence, states)
         sizes, losses = [len(part) for part, _ in parts], [loss for _, loss in parts]
         return loss_in_parts(hidden, self._head.weight, self._bias, sizes, losses)
 
-    def _hidden_at(self, memory: Memory, inputs: Tensor, sentence: Tensor, states: Tensor) -> Tensor:
-        """(N, D) what the decoder hands to the output layer at some states of (R, T) inputs.
+    def hidden_at(self, memory: Memory, rows: Tensor, sentence: Tensor, states: Tensor) -> Tensor:
+        """What the decoder hands to the output layer at some states of target sentences.
 
         Rows of like length go through the decoder together, each as far as its last state, so that it seldom reads
         padding.
+
+        Args:
+            memory: of B sentences.
+            rows: (R, T) target tokens without the start token.
+            sentence: (R,) the row of the memory of each target row.
+            states: (N,) indices into the flattened rows: r * T + t is the prefix ``rows[r, :t]``.
+
+        Returns:
+            (N, D)
         """
+        inputs = self._shifted(rows)
         row, position = states // inputs.shape[1], states % inputs.shape[1]
         depth = torch.zeros_like(sentence).scatter_reduce(0, row, position + 1, "amax")
         place = torch.zeros_like(inputs)
         hidden, written = [], 0
-        for rows, width in groups_by_length(depth, _PASS[inputs.device.type == "cpu"]):
-            found = self._hidden(memory.select(sentence[rows]), inputs[rows, :width])
+        for some, width in groups_by_length(depth, _PASS[inputs.device.type == "cpu"]):
+            found = self._hidden(memory.select(sentence[some]), inputs[some, :width])
             hidden.append(found.flatten(0, 1))
-            here = torch.arange(len(hidden[-1]), device=rows.device) + written
-            place[rows, :width] = here.view(len(rows), width)
+            here = torch.arange(len(hidden[-1]), device=some.device) + written
+            place[some, :width] = here.view(len(some), width)
             written += len(here)
         if not hidden:  # other processes wait for this one's gradient of all weights, so there is a pass
             return self._hidden(memory.select(sentence[:1]), inputs[:1, :1])[0, :0]
         return torch.cat(hidden)[place[row, position]]
+
+    @property
+    def outputs(self) -> int:
+        """Tokens that have a score."""
+        return len(self._head.weight)
 
     def _parts(self, term: Term) -> Iterator[slice]:
         """States whose scores are made at once: what a CPU's caches hold, and what keeps a GPU busy."""

@@ -285,7 +285,7 @@ class Recipe:
             )
         training = self.training
         others = (training.max_updates, training.max_epochs, training.max_minutes, training.patience)
-        nothing = self.search.roll_out.policy == "none" or (
+        nothing = self.search.roll_out.policy in ("none", "expert") or (
             self.search.roll_out.policy == "reference" and self.search.decisions.candidates == "full"
         )
         if training.max_roll_outs and nothing and all(limit is None for limit in others):

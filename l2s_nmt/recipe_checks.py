@@ -37,8 +37,8 @@ def refuse_without_targets(search: Search) -> None:
         "search.loss.cross_entropy above 0": (search.loss.cross_entropy > 0, "set it to 0"),
         "search.roll_in.policy reference or mixed": (search.roll_in.policy != "learned", "set learned"),
         "search.roll_out.policy none, reference or mixed": (
-            search.roll_out.policy not in ("learned", "trajectory"),
-            "set learned or trajectory",
+            search.roll_out.policy not in ("learned", "trajectory", "expert"),
+            "set learned, trajectory or expert",
         ),
         "search.roll_out.horizon": (search.roll_out.horizon is not None, "remove it"),
         "search.decisions.candidates biased or neighbours": (
@@ -131,6 +131,15 @@ def _coaching(search: Search) -> str | None:
             f"coaching weighs every token's cost, and cost {cost.name} on {cost.unit or 'text'} does not see all "
             "unknown tokens alike; set reference.name edit_distance, or a cost on tokens"
         )
+    return None
+
+
+def _experts(search: Search) -> str | None:
+    roll_out = search.roll_out
+    if (roll_out.policy == "expert") != bool(roll_out.experts):
+        return "roll_out.policy expert and roll_out.experts need each other; give experts as a list of run directories"
+    if roll_out.experts and search.decisions.candidates != "full":
+        return "experts price every token; set decisions.candidates full"
     return None
 
 
@@ -240,9 +249,9 @@ def _prefixes(search: Search) -> str | None:
     loss = search.loss
     if loss.weight == 0 or loss.name == "own" or not LOSSES[loss.name].compares_prefixes:
         return None
-    if search.roll_out.policy != "reference" or search.decisions.candidates != "full":
+    if search.roll_out.policy not in ("reference", "expert") or search.decisions.candidates != "full":
         return (
-            f"{loss.name} needs the cost of every token; set roll_out.policy reference and "
+            f"{loss.name} needs the cost of every token; set roll_out.policy reference or expert, and "
             "decisions.candidates full"
         )
     if search.decisions.states != "all":
@@ -270,10 +279,10 @@ def _bandit(search: Search) -> str | None:
 
 
 def _aggregation(search: Search) -> str | None:
-    if search.aggregation and search.roll_out.policy not in ("none", "reference"):
+    if search.aggregation and search.roll_out.policy not in ("none", "reference", "expert"):
         return (
             f"costs of roll_out.policy {search.roll_out.policy} are those of a policy that is gone when they are "
-            "replayed; set roll_out.policy none or reference, or remove aggregation"
+            "replayed; set roll_out.policy none, reference or expert, or remove aggregation"
         )
     return None
 
@@ -330,6 +339,7 @@ _RULES: tuple[Callable[[Search], str | None], ...] = (
     _whole_translation,
     _imitation,
     _coaching,
+    _experts,
     _learned_roll_out,
     _prefixes,
     _bandit,

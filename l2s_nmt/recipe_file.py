@@ -96,6 +96,7 @@ def map_folders(recipe: Recipe, folder: Callable[[str], str], folder_or_id: Call
     """
     data, model, roll_in = recipe.data, recipe.model, recipe.search.roll_in
     crossed = tuple(map(folder, roll_in.cross_trained))
+    experts = tuple(map(folder, recipe.search.roll_out.experts))
     return replace(
         recipe,
         data=replace(data, files=data.files and folder(data.files), hub=data.hub and folder_or_id(data.hub)),
@@ -104,7 +105,11 @@ def map_folders(recipe: Recipe, folder: Callable[[str], str], folder_or_id: Call
             from_run=model.from_run and folder(model.from_run),
             pretrained=model.pretrained and folder_or_id(model.pretrained),
         ),
-        search=replace(recipe.search, roll_in=replace(roll_in, cross_trained=crossed)),
+        search=replace(
+            recipe.search,
+            roll_in=replace(roll_in, cross_trained=crossed),
+            roll_out=replace(recipe.search.roll_out, experts=experts),
+        ),
     )
 
 

@@ -98,18 +98,20 @@ class Decisions:
     segment: Count = 4
     """Tokens in a segment, for failed_segments."""
     candidates: Literal["full", "top_k", "sampled", "biased", "uniform", "neighbours", "taken"] = "full"
-    """The whole vocabulary (references only); or the k most probable tokens, k drawn from the model, from model and
-    target, or uniformly, or the target's tokens around the position, each with the reference's action and EOS; or
-    the trajectory's own token alone."""
+    """The whole vocabulary (references and experts only); or the k most probable tokens, k drawn from the model, from
+    model and target, or uniformly, or the target's tokens around the position, each with the reference's action and
+    EOS; or the trajectory's own token alone."""
     k: Count = 4
+    """How many; with full, of mcts those that it tries, of experts those that get their own cost."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class RollOut:
     """Which policy finishes the sentence after each candidate."""
 
-    policy: Literal["none", "reference", "learned", "mixed", "trajectory"] = "none"
-    """none: with loss.weight above 0 the reference's action is imitated; trajectory: the roll-in itself is scored."""
+    policy: Literal["none", "reference", "learned", "mixed", "trajectory", "expert"] = "none"
+    """none: with loss.weight above 0 the reference's action is imitated; trajectory: the roll-in itself is scored;
+    expert: other models say how good each token is."""
     p_reference: Mixture = PReference()
     """Of mixed."""
     mix_unit: Literal["state", "roll_out", "decision", "sentence"] = "sentence"
@@ -118,6 +120,9 @@ class RollOut:
     """Tokens that the learned policy writes after the candidate before the reference finishes the rest."""
     baseline: Literal["none", "greedy", "others"] = "none"
     """Subtracted from the loss of a trajectory: that of greedy decoding, or the mean of the sentence's others."""
+    experts: tuple[str, ...] = ()
+    """Of expert: run directories. A token costs minus the logarithm of the probability that their models give it, on
+    average."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -57,7 +57,10 @@ def tiny_subject(algorithm: str, count: int = 3, *, changed: bool = False, **sea
     policy = new_policy() if changed else shared_policy()
     if changed:
         policy.model.get_input_embeddings().weight.data *= 1.3
-    return make_subject(algorithm, recipe, policy, spelling(), Draws(3, 8), count)
+    experts = [new_policy() for _ in recipe.search.roll_out.experts]
+    for expert in experts:
+        expert.model.get_input_embeddings().weight.data *= 0.7
+    return make_subject(algorithm, recipe, policy, spelling(), Draws(3, 8), count, experts)
 
 
 @cache

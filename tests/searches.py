@@ -22,11 +22,14 @@ def spell(ids: Sequence[Sequence[int]]) -> list[str]:
 
 
 TEXTS = Texts(source=spell, target=spell)
+NEEDED: dict[str, Any] = {"imitkd": {"roll_out": {"experts": ["another_run"]}}}
+"""What has no default in the row of an algorithm."""
 
 
 def recipe_of(algorithm: str, **search: Any) -> Recipe:
     """A recipe with the row of an algorithm and settings of its search on top."""
-    return make_recipe({"data": DATA, "search": merge({"algorithm": algorithm}, search)})
+    needed = NEEDED.get(algorithm, {})
+    return make_recipe({"data": DATA, "search": merge({"algorithm": algorithm, **needed}, search)})
 
 
 def search_of(algorithm: str, limit: LengthLimit = LIMIT, **search: Any) -> Search:

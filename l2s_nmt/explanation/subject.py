@@ -38,6 +38,7 @@ from l2s_nmt.search.roll_out.outcome import Outcome, RollOut
 from l2s_nmt.search.roll_out.reference_costs import ReferenceActions, ReferenceCosts
 from l2s_nmt.training.build import build_limit, build_objective
 from l2s_nmt.training.build_search import build_reference, build_search
+from l2s_nmt.training.other_models import load_experts
 
 EVERY = StateChoice("all")
 
@@ -132,7 +133,8 @@ def _subject(run: Run, name: str, recipe: Recipe, draws: Draws, candidates: int)
     )
     model = load_model(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     policy = Policy(model, recipe.search.max_branch_tokens).eval()
-    return make_subject(name, recipe, policy, tokenizer, draws, candidates)
+    experts = load_experts(recipe, tokenizer, policy, model.device)
+    return make_subject(name, recipe, policy, tokenizer, draws, candidates, experts)
 
 
 def make_subject(
@@ -142,13 +144,14 @@ def make_subject(
     tokenizer: PreTrainedTokenizerBase,
     draws: Draws,
     candidates: int,
+    experts: Sequence[Policy] = (),
 ) -> Subject:
     """A model, and the parts of the recipe that it is looked at with; see `Subject` and `load_subjects`."""
     search, decoding = recipe.search, texts(tokenizer)
     limit = build_limit(search, policy)
     cost = build_cost(search.cost, decoding)
     reference = build_reference(search, cost)
-    stages = build_search(search, limit, decoding)
+    stages = build_search(search, limit, decoding, experts=experts)
     parts = None if stages is None else _everywhere(stages.roll_out)
     roll_out, loss = (parts, _loss(recipe)) if parts else _stand_in(cost, reference, candidates)
     return Subject(name, policy, tokenizer, cost, reference, limit, draws, roll_out, loss)

@@ -90,6 +90,7 @@ def _roll_out(search: Search) -> str:
         "mixed": f"the reference or the model finishes, drawn for each {roll_out.mix_unit.replace('_', '-')}"
         f" ({_chance(roll_out.p_reference)}){horizon}",
         "trajectory": "none: the whole translation is scored",
+        "expert": "none: other models say how good each token is",
     }[roll_out.policy]
 
 

@@ -95,6 +95,23 @@ ALGORITHMS: dict[str, Algorithm] = {
             "loss": {"name": "target_learning", "weight": 0.1, "cross_entropy": 1.0},
         },
     ),
+    "imitkd": Algorithm(
+        paper="Lin et al. 2020, Autoregressive Knowledge Distillation through Imitation Learning",
+        summary="DAgger with other models as the expert: imitate what they expect after the model's own prefixes",
+        settings={
+            "roll_in": {
+                "policy": "mixed",
+                "p_reference": {"schedule": "exponential", "start": 1.0, "end": 0.0, "updates": 500},
+                "mix_unit": "sentence",
+                "decoding": "sample",
+            },
+            "reference": {"name": "edit_distance"},
+            "decisions": {"k": 32},
+            "roll_out": {"policy": "expert"},
+            "cost": {"name": "edit_distance"},
+            "loss": {"name": "kl", "alpha": 1.0, "weight": 1.0, "cross_entropy": 0.0},
+        },
+    ),
     "coaching": Algorithm(
         paper="He, Daumé & Eisner 2012, Imitation Learning by Coaching",
         summary="DAgger whose reference shows an action that is good and easy: argmin cost - coaching * log p",

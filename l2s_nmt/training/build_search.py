@@ -19,6 +19,7 @@ from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.reference.bleu import BleuOracle
 from l2s_nmt.search.reference.copy import Copy
 from l2s_nmt.search.reference.edit_distance import EditDistance
+from l2s_nmt.search.reference.experts import Experts
 from l2s_nmt.search.reference.mcts import MonteCarloTree
 from l2s_nmt.search.reference.noisy import Noisy
 from l2s_nmt.search.reference.protocol import Reference
@@ -42,6 +43,7 @@ def build_search(
     *,
     has_targets: bool = True,
     cross_trained: Sequence[Policy] = (),
+    experts: Sequence[Policy] = (),
 ) -> Search | None:
     """The stages that the recipe names; None for teacher forcing.
 
@@ -51,6 +53,7 @@ def build_search(
         texts: how ids become text.
         has_targets: the training data have references.
         cross_trained: policies that roll in in place of the learner, in evaluation mode.
+        experts: policies that price tokens, likewise.
     """
     if not settings.searches:
         return None
@@ -58,7 +61,7 @@ def build_search(
     reference = build_reference(settings, cost) if has_targets else None
     return Search(
         roll_in=_roll_in(settings, reference, tuple(cross_trained)),
-        roll_out=_roll_out(settings, cost, reference),
+        roll_out=_roll_out(settings, cost, reference, Experts(tuple(experts), settings.decisions.k)),
         cost=cost,
         limit=limit,
         samples=settings.roll_in.samples,
@@ -131,15 +134,17 @@ def _roll_in(
     )
 
 
-def _roll_out(settings: SearchSettings, cost: Cost, reference: Reference | None) -> RollOut:
+def _roll_out(settings: SearchSettings, cost: Cost, reference: Reference | None, experts: Experts) -> RollOut:
     roll_out, decisions = settings.roll_out, settings.decisions
     states = StateChoice(decisions.states, decisions.per_sentence, decisions.segment)
     if roll_out.policy == "trajectory":
         return TrajectoryLoss(cost, settings.roll_in.samples, roll_out.baseline)
     if roll_out.policy == "none":
         return ReferenceActions(states, _needed(reference), settings.reference.coaching)
+    linked = settings.loss.function is None and LOSSES[settings.loss.name].compares_prefixes
+    if roll_out.policy == "expert":
+        return ReferenceCosts(states, experts, linked)
     if decisions.candidates == "full":
-        linked = settings.loss.function is None and LOSSES[settings.loss.name].compares_prefixes
         return ReferenceCosts(states, _needed(reference), linked)
     candidates = CandidateChoice(decisions.candidates, decisions.k, reference)
     finish = RollOutPolicy(

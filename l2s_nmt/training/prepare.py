@@ -43,7 +43,7 @@ from l2s_nmt.run import Run, corpus_place, hub_data
 from l2s_nmt.search.parts import part_of
 from l2s_nmt.training.build import build_limit, build_objective
 from l2s_nmt.training.build_search import build_search
-from l2s_nmt.training.cross_trained import load_cross_trained
+from l2s_nmt.training.other_models import load_cross_trained, load_experts
 from l2s_nmt.training.trackers import check_trackers
 
 DEFAULT_DROPOUT = 0.1
@@ -301,6 +301,7 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
         model = find_model(recipe, tokenizer)
         policy = Policy(model)
         crossed = load_cross_trained(recipe, tokenizer, policy, model.device)
+        experts = load_experts(recipe, tokenizer, policy, model.device)
         build_objective(recipe)
         build_search(
             recipe.search,
@@ -308,6 +309,7 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
             texts(tokenizer),
             has_targets=recipe.data.train_targets == "required",
             cross_trained=crossed,
+            experts=experts,
         )
         data = training_data(recipe, corpus, tokenizer, model, say)
         with closing(data):

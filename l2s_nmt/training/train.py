@@ -20,8 +20,8 @@ from l2s_nmt.run import Run, command_line, open_run, same_data
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.build_search import build_search
 from l2s_nmt.training.checkpoints import Progress
-from l2s_nmt.training.cross_trained import load_cross_trained
 from l2s_nmt.training.loop import Trainer
+from l2s_nmt.training.other_models import load_cross_trained, load_experts
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.sharding import shard, weights_of
 from l2s_nmt.training.trackers import check_trackers, start_trackers
@@ -88,6 +88,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
             in_words,
             has_targets=recipe.data.train_targets == "required",
             cross_trained=load_cross_trained(recipe, tokenizer, policy, accelerator.device),
+            experts=load_experts(recipe, tokenizer, policy, accelerator.device),
         ),
         aggregate=build.build_aggregate(recipe, folder, accelerator),
         objective=build.build_objective(recipe),

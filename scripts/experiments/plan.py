@@ -156,16 +156,27 @@ class Study:
         place = self._place(settings)
         start = self.start()
         if start is not None:
-            usual = f"runs/{self.corpus.name}/{start.name}"
-            settings["model"] = {**settings["model"], "from_run": usual}
+            settings["model"] = {**settings["model"], "from_run": self._usual(start)}
             place = merge(place, {"model": {"from_run": str(start.run)}})
-        crossed = settings["search"].get("roll_in", {}).get("cross_trained")
-        if crossed:
-            here = {f"runs/{self.corpus.name}/{other.name}": str(other.run) for other in self.others()}
-            runs = [here.get(run, run) for run in crossed]
-            place = merge(place, {"search": {"roll_in": {"cross_trained": runs}}})
+        place = merge(place, {"search": self._learned_with(settings["search"])})
         run = self.runs / self.corpus.name / self.path.stem / name / f"seed{seed}"
         return self._checked(Training(name, run, settings, place), "systems")
+
+    def _usual(self, training: Training) -> str:
+        """How recipes call a run that others build on."""
+        return f"runs/{self.corpus.name}/{training.name}"
+
+    def _learned_with(self, search: Settings) -> Settings:
+        """Where the runs are here that the search learns with: the start, or others."""
+        start = self.start()
+        known = [*self.others(), *([] if start is None else [start])]
+        here = {self._usual(training): str(training.run) for training in known}
+        found: Settings = {}
+        for part, key in (("roll_in", "cross_trained"), ("roll_out", "experts")):
+            runs = search.get(part, {}).get(key)
+            if runs:
+                found[part] = {key: [here.get(run, run) for run in runs]}
+        return found
 
     def _checked(self, training: Training, part: str) -> Training:
         """What is unsound is found before hours are spent on the rest."""

@@ -22,21 +22,45 @@ from tests.helpers import (
 )
 
 SEARCHING = [name for name in ALGORITHMS if name != "teacher_forcing"]
-WITHOUT_ROLL_OUTS = {"scheduled_sampling", "dagger", "ocd", "coaching", "aggrevated", "search_expert"}
+WITHOUT_ROLL_OUTS = {
+    "scheduled_sampling",
+    "dagger",
+    "ocd",
+    "imitkd",
+    "coaching",
+    "aggrevated",
+    "search_expert",
+}
 FROM_SCRATCH = ["scheduled_sampling", "dagger", "ocd"]
 
 
-def recipe(corpus: Path, algorithm: str, **training: Any) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def expert(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("expert")
+    path = write_recipe(folder / "expert.yaml", {**tiny_recipe(corpus), "seed": 2})
+    done(command("train", path, "--output", folder / "expert"))
+    return folder / "expert"
+
+
+def search_of(algorithm: str, expert: Path) -> dict[str, Any]:
+    """The search section, with a run to learn from where the algorithm learns from one."""
+    needed = {"roll_out": {"experts": [str(expert)]}} if algorithm == "imitkd" else {}
+    return {"algorithm": algorithm, **needed}
+
+
+def recipe(corpus: Path, algorithm: str, expert: Path, **training: Any) -> dict[str, Any]:
     return tiny_recipe(
         corpus,
-        search={"algorithm": algorithm, "length_limit": {"factor": 1.0, "constant": 3}},
+        search={**search_of(algorithm, expert), "length_limit": {"factor": 1.0, "constant": 3}},
         training={"max_updates": 6, "validate_every": 6, "checkpoint_every": 3, "log_every": 1, **training},
     )
 
 
 @pytest.mark.parametrize("algorithm", SEARCHING)
-def test_trains_and_goes_on_exactly_from_a_checkpoint(algorithm: str, corpus: Path, tmp_path: Path) -> None:
-    path = write_recipe(tmp_path / "recipe.yaml", recipe(corpus, algorithm))
+def test_trains_and_goes_on_exactly_from_a_checkpoint(
+    algorithm: str, corpus: Path, expert: Path, tmp_path: Path
+) -> None:
+    path = write_recipe(tmp_path / "recipe.yaml", recipe(corpus, algorithm, expert))
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
     done(command("train", path, "--output", straight))
     lines = [line for line in read_lines(straight / "metrics.jsonl") if line["kind"] == "train"]
@@ -151,7 +175,7 @@ def search(algorithm: str, baseline: Path, *overrides: str) -> Path:
     settings = {
         "data": EMBEDDED,
         "model": {"from_run": str(baseline)},
-        "search": {"algorithm": algorithm},
+        "search": search_of(algorithm, baseline),
         "training": SEARCH_TRAINING,
     }
     recipe = write_recipe(baseline.parent / f"{run.name}.yaml", settings)

@@ -205,7 +205,8 @@ def test_what_stands_in_two_plans_is_trained_and_scored_once(
 
 
 @pytest.mark.usefixtures("at_once")
-def test_what_systems_learn_with_is_trained_before_them(plan: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["roll_in.cross_trained", "roll_out.experts"])
+def test_what_systems_learn_with_is_trained_before_them(place: str, plan: Path, tmp_path: Path) -> None:
     parts = {
         f"half_{part}": {"recipe": "start.yaml", "settings": {"data": {"fold": {"of": 2, "left_out": part}}}}
         for part in (0, 1)
@@ -215,15 +216,19 @@ def test_what_systems_learn_with_is_trained_before_them(plan: Path, tmp_path: Pa
     written["others"] = parts
     written["seeds"] = [1]
     written["beams"] = [1]
-    search = written["systems"]["search"]["settings"]["search"]
-    search["roll_in"] = {"cross_trained": paths}
+    section, key = place.split(".")
+    if key == "experts":
+        paths.append("runs/little/start")
+        written["systems"]["search"]["settings"]["search"] = {"algorithm": "imitkd"}
+    written["systems"]["search"]["settings"]["search"][section] = {key: paths}
     plan.write_text(dump_yaml(written))
     runs = tmp_path / "elsewhere"
     study = Study.read(plan, runs, None)
     train_all(study, 1, 1)
     assert [one.run for one in study.others()] == [runs / "little" / name for name in parts]
     learner = Run(study.trainings()[1].run).read_recipe()
-    assert learner.search.roll_in.cross_trained == tuple(str(runs / "little" / name) for name in parts)
+    here = tuple(str(runs / "little" / Path(path).name) for path in paths)
+    assert getattr(getattr(learner.search, section), key) == here
     score_all(study, 1, 1)
     keep_results(study)
     for part, name in enumerate(parts):

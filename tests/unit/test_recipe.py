@@ -15,6 +15,7 @@ from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import as_settings, dump_recipe, make_recipe, parse_overrides, read_recipe
 from l2s_nmt.search.algorithms import ALGORITHMS
 from tests.helpers import ROOT
+from tests.searches import recipe_of
 
 SHIPPED = sorted(
     p for p in (ROOT / "recipes").rglob("*.yaml") if p.parent.name not in {"accelerate", "experiments"}
@@ -89,7 +90,7 @@ def test_the_resolved_form_says_everything_that_is_used(file: Path) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_row_of_the_algorithm_fills_in_the_parts(algorithm: str) -> None:
-    search = as_settings(make_recipe({"data": DATA, "search": {"algorithm": algorithm}}))["search"]
+    search = as_settings(recipe_of(algorithm))["search"]
     for part, row in ALGORITHMS[algorithm].settings.items():
         for key, value in row.items():
             found = search[part][key]

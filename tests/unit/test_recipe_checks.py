@@ -60,11 +60,28 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"roll_in": {"cross_trained": ["one", "two"]}},
         "remove roll_in.cross_trained",
     ),
+    # ---- experts
+    "no expert": ("imitkd", {"roll_out": {"experts": []}}, "give experts as a list of run directories"),
+    "experts that nobody asks": (
+        "aggrevated",
+        {"roll_out": {"experts": ["run"]}},
+        "roll_out.policy expert and roll_out.experts need each other",
+    ),
+    "experts and candidates": (
+        "imitkd",
+        {"decisions": {"candidates": "top_k"}},
+        "set decisions.candidates full",
+    ),
+    "experts without a loss": (
+        "imitkd",
+        {"loss": {"weight": 0.0, "cross_entropy": 1.0}},
+        "set roll_out.policy none",
+    ),
     # ---- losses that compare prefixes
     "a beam with candidates": (
         "lols",
         {"loss": {"name": "beam_expected_cost"}, "roll_in": {"decoding": "sample", "samples": 2}},
-        "set roll_out.policy reference",
+        "set roll_out.policy reference or expert",
     ),
     "a beam at some states": (
         "aggrevated",
@@ -230,7 +247,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "set loss.name cost_regression",
     ),
     # ---- aggregation, horizon
-    "stale costs": ("lols", {"aggregation": {}}, "set roll_out.policy none or reference"),
+    "stale costs": ("lols", {"aggregation": {}}, "set roll_out.policy none, reference or expert"),
     "horizon of the reference": (
         "aggrevate",
         {"roll_out": {"horizon": 3}},
@@ -297,6 +314,15 @@ TAKEN: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "a number for a schedule": ("lols", {"roll_out": {"p_reference": 0.25}}),
     "a bad reference": ("lols", {"reference": {"quality": "bad"}}),
+    "aggregated experts": ("imitkd", {"aggregation": {}}),
+    "a beam of experts": (
+        "imitkd",
+        {
+            "roll_in": {"policy": "learned", "samples": 4},
+            "loss": {"name": "beam_expected_cost", "alpha": 0.2},
+        },
+    ),
+    "one expert on the reference's prefixes": ("imitkd", {"roll_in": {"policy": "reference"}}),
     "aggregated costs": ("aggrevated", {"aggregation": {"replay": 2}}),
     "sampled softmax": ("searnn", {"loss": {"support": "candidates"}}),
 }
@@ -339,6 +365,16 @@ def test_a_bandit_can_learn_from_sources_alone() -> None:
     assert make_recipe({"data": SOURCES_ALONE, "search": WITHOUT}).data.train_targets == "none"
 
 
+def test_experts_need_no_targets() -> None:
+    search = {
+        "algorithm": "imitkd",
+        "roll_in": {"policy": "learned"},
+        "roll_out": {"experts": ["run"]},
+        "cost": WITHOUT["cost"],
+    }
+    assert make_recipe({"data": SOURCES_ALONE, "search": search}).data.train_targets == "none"
+
+
 @pytest.mark.parametrize(
     ("search", "what"),
     [
@@ -361,4 +397,7 @@ def test_a_limit_of_roll_outs_needs_roll_outs() -> None:
     only = {"max_roll_outs": 100}
     with pytest.raises(UserError, match="nothing is rolled out; set"):
         make_recipe({"data": DATA, "search": {"algorithm": "aggrevated"}, "training": only})
+    experts = {"algorithm": "imitkd", "roll_out": {"experts": ["run"]}}
+    with pytest.raises(UserError, match="nothing is rolled out; set"):
+        make_recipe({"data": DATA, "search": experts, "training": only})
     assert make_recipe({"data": DATA, "search": {"algorithm": "lols"}, "training": only})

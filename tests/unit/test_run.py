@@ -105,7 +105,11 @@ def test_a_run_is_found_from_wherever_a_command_starts(
 ) -> None:
     model = {"from_run": "runs/base"}
     data = {**DATA, "files": "corpus"}
-    search = {"algorithm": "lols", "roll_in": {"cross_trained": ["runs/one", "runs/two"]}}
+    search = {
+        "algorithm": "imitkd",
+        "roll_in": {"cross_trained": ["runs/one", "runs/two"]},
+        "roll_out": {"experts": ["runs/expert"]},
+    }
     monkeypatch.chdir(tmp_path)
     given = make_recipe({"data": data, "model": model, "search": search})
     run = open_run(tmp_path / "run", given, [])
@@ -118,6 +122,7 @@ def test_a_run_is_found_from_wherever_a_command_starts(
         str(tmp_path / "runs" / "one"),
         str(tmp_path / "runs" / "two"),
     )
+    assert written.search.roll_out.experts == (str(tmp_path / "runs" / "expert"),)
     assert "model.from_run: " in refused(run.path, given)
     monkeypatch.chdir(tmp_path)
     open_run(run.path, given, [])

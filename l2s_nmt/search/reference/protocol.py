@@ -33,8 +33,33 @@ class Completions:
         return self.tokens.gather(1, lengths[:, None])[:, 0]
 
 
-class Reference(Protocol):
-    """A policy that knows the target."""
+class Prices(Protocol):
+    """Says what every next token costs, without any roll-out."""
+
+    def costs(
+        self, context: Context, tokens: Tensor, sentence: Tensor, position: Tensor
+    ) -> tuple[Decisions, CostVectors]:
+        """Compute what each next token costs at some states.
+
+        Args:
+            context: of B sentences.
+            tokens: (B, T) trajectories, padded with anything.
+            sentence: (N,) row of each state.
+            position: (N,) the state is the prefix ``tokens[sentence, :position]``; below T.
+
+        Returns:
+            N decisions and their costs, the smallest subtracted, over the full vocabulary through ``other`` where all
+            are known.
+        """
+        ...
+
+
+class Reference(Prices, Protocol):
+    """A policy that knows the target.
+
+    A token costs what the sentence costs when the reference finishes it after the token: exact over the full vocabulary
+    where the reference knows all (`mcts` knows the tokens it tried).
+    """
 
     def complete(self, context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Completions:
         """Finish sentences.
@@ -44,22 +69,5 @@ class Reference(Protocol):
             prefixes: (M, P) tokens, padded with anything; P may be 0.
             lengths: (M,) their lengths.
             sentence: (M,) the row of the batch each belongs to.
-        """
-        ...
-
-    def costs(
-        self, context: Context, tokens: Tensor, sentence: Tensor, position: Tensor
-    ) -> tuple[Decisions, CostVectors]:
-        """Compute what each next token costs at some states, when the reference finishes the sentence after it.
-
-        Args:
-            context: of B sentences.
-            tokens: (B, T) trajectories, padded with anything.
-            sentence: (N,) row of each state.
-            position: (N,) the state is the prefix ``tokens[sentence, :position]``; below T.
-
-        Returns:
-            N decisions and their costs, the smallest subtracted: exact over the full vocabulary through ``other``
-            where the reference knows all (`mcts` knows the tokens it tried).
         """
         ...

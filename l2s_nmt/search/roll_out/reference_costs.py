@@ -1,9 +1,10 @@
 """What the reference says without any decoding: every token's cost in closed form, or its action alone.
 
 ``ReferenceCosts`` is AggreVaTe (Ross & Bagnell 2014) with a reference whose cost-to-go is known: exact over the full
-vocabulary. ``ReferenceActions`` is DAgger (Ross, Gordon & Bagnell 2011): imitate the reference's action at the states
-that were visited; coaching (He, Daumé & Eisner 2012) lets the reference show, instead of its best action, one that
-the learner finds nearly as good and easier: argmin_a cost(a) - λ log π(a).
+vocabulary; or with other models as the expert, whose log-probabilities are the prices (Lin et al. 2020).
+``ReferenceActions`` is DAgger (Ross, Gordon & Bagnell 2011): imitate the reference's action at the states that were
+visited; coaching (He, Daumé & Eisner 2012) lets the reference show, instead of its best action, one that the learner
+finds nearly as good and easier: argmin_a cost(a) - λ log π(a).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.decisions.states import StateChoice
-from l2s_nmt.search.reference.protocol import Reference
+from l2s_nmt.search.reference.protocol import Prices, Reference
 from l2s_nmt.search.roll_out.outcome import Outcome
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
 from l2s_nmt.shared_prefixes import first_with_prefix
@@ -23,16 +24,16 @@ from l2s_nmt.shared_prefixes import first_with_prefix
 
 @dataclass(frozen=True)
 class ReferenceCosts:
-    """The cost of every token at some states when the reference finishes the sentence.
+    """The cost of every token at some states when the reference finishes the sentence, or in the eyes of experts.
 
     Args:
         states: where.
-        reference: the reference policy.
+        reference: the reference policy, or what prices tokens in its place.
         linked: say how the states follow each other; then each counts once, however often it was visited.
     """
 
     states: StateChoice
-    reference: Reference
+    reference: Prices
     linked: bool = False
 
     def __call__(self, context: Context, trajectories: Trajectories) -> Outcome:

@@ -32,6 +32,7 @@ FAMILY: dict[str, tuple[str, type, str | None, str]] = {
     "searn": ("mixed", Deviations, "mixed", "expected_cost"),
     "dagger": ("mixed", ReferenceActions, None, "target_learning"),
     "ocd": ("learned", ReferenceCosts, None, "target_learning"),
+    "imitkd": ("mixed", ReferenceCosts, None, "kl"),
     "coaching": ("learned", ReferenceActions, None, "target_learning"),
     "aggrevate": ("mixed", Deviations, "reference", "cost_regression"),
     "aggrevated": ("learned", ReferenceCosts, None, "expected_cost"),

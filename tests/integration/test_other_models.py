@@ -1,4 +1,4 @@
-"""Runs that leave out a part of the sentences each, and one that learns from how they translate it."""
+"""Runs that learn with other runs: with how these translate what they have left out, or with what they expect."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ def halves(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
             )
         )
     return [folder / "half0", folder / "half1"]
+
+
+def student(corpus: Path, experts: list[Path]) -> dict[str, Any]:
+    search = {
+        "algorithm": "imitkd",
+        "roll_in": {"policy": "learned"},
+        "roll_out": {"experts": [*map(str, experts)]},
+        "length_limit": {"factor": 1.0, "constant": 3},
+    }
+    return tiny_recipe(corpus, search=search, training=TRAINING)
 
 
 def learner(corpus: Path, runs: list[Path], **sections: Any) -> dict[str, Any]:
@@ -92,3 +102,54 @@ def test_runs_that_do_not_fit_are_refused(
     path = write_recipe(tmp_path / "recipe.yaml", recipe)
     assert expected in command("train", path, "--dry-run").error()
     assert expected in command("train", path, "--output", tmp_path / "run").error()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("tokenizer", "search.roll_out.experts: {run}: its vocabulary is not the learner's"),
+        ("missing", "not a run directory"),
+        ("positions", "search.roll_out.experts: {run}: 64 positions are fewer than the learner's"),
+    ],
+)
+def test_experts_that_do_not_fit_are_refused(
+    change: str, expected: str, corpus: Path, halves: list[Path], tmp_path: Path
+) -> None:
+    recipe = student(corpus, halves)
+    if change == "tokenizer":
+        recipe["tokenizer"]["vocabulary"] = 70
+    if change == "missing":
+        recipe["search"]["roll_out"]["experts"][1] = str(tmp_path / "nothing")
+    if change == "positions":
+        recipe["model"]["architecture"]["positions"] = 70
+    path = write_recipe(tmp_path / "recipe.yaml", recipe)
+    problem = expected.format(run=halves[0])
+    assert problem in command("train", path, "--dry-run").error()
+    assert problem in command("train", path, "--output", tmp_path / "run").error()
+
+
+COST_WITHOUT_REFERENCE = """
+def length(sources, translations, references):
+    assert not any(references)
+    return [float(len(text.split())) for text in translations]
+"""
+
+
+def test_experts_teach_from_sources_alone(
+    corpus: Path, halves: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = tmp_path / "sources"
+    shutil.copytree(corpus, sources)
+    (sources / "train.xb").unlink()
+    (tmp_path / "without_reference.py").write_text(COST_WITHOUT_REFERENCE)
+    monkeypatch.chdir(tmp_path)
+    recipe = student(sources, halves)
+    recipe["data"]["train_targets"] = "none"
+    recipe["search"]["cost"] = {"name": "own", "function": "without_reference:length"}
+    recipe["model"] = {"from_run": str(halves[0])}
+    del recipe["tokenizer"]
+    recipe["training"] = {**recipe["training"], "max_updates": 30, "validate_every": 30, "log_every": 5}
+    done(command("train", write_recipe(tmp_path / "recipe.yaml", recipe), "--output", tmp_path / "run"))
+    lines = [line for line in read_lines(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "train"]
+    assert lines[-1]["search_loss"] < 0.8 * lines[0]["search_loss"]
+    assert lines[-1]["cross_entropy"] == 0

@@ -1,0 +1,89 @@
+"""The models of other runs that a search learns with: cross-trained ones that roll in, and experts that price.
+
+Cross-trained models write the prefixes of the sentences that each of them has not learned from; experts say how
+probable each token is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from l2s_nmt.architecture import load_model
+from l2s_nmt.data.tokenizer import load_tokenizer, vocabularies
+from l2s_nmt.errors import UserError
+from l2s_nmt.model import Policy
+from l2s_nmt.recipe import Data, Fold, Recipe
+from l2s_nmt.run import Run
+
+_ANY = 2**63
+"""Positions of a model that has no limit."""
+_CROSS_TRAINED, _EXPERTS = "search.roll_in.cross_trained", "search.roll_out.experts"
+
+
+def load_cross_trained(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, learner: Policy, device: torch.device
+) -> list[Policy]:
+    """The best weights of the runs that roll in, in evaluation mode and without gradients.
+
+    Raises:
+        UserError: a run left out another part than its place says, numbers the sentences in another way, or its model
+            does not fit the learner's.
+    """
+    runs = [Run(Path(path)) for path in recipe.search.roll_in.cross_trained]
+    for part, run in enumerate(runs):
+        problem = _problem(run.read_recipe().data, recipe.data, Fold(len(runs), part))
+        if problem:
+            raise _refusal(_CROSS_TRAINED, run, problem)
+    return [_load(_CROSS_TRAINED, run, tokenizer, learner, device) for run in runs]
+
+
+def load_experts(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, learner: Policy, device: torch.device
+) -> list[Policy]:
+    """The best weights of the runs that price tokens, in evaluation mode and without gradients.
+
+    Raises:
+        UserError: a run's model does not fit the learner's.
+    """
+    runs = [Run(Path(path)) for path in recipe.search.roll_out.experts]
+    experts = [_load(_EXPERTS, run, tokenizer, learner, device) for run in runs]
+    for run, expert in zip(runs, experts, strict=True):
+        if expert.outputs != learner.outputs:
+            problem = f"its output layer has {expert.outputs:,} rows and the learner's {learner.outputs:,}"
+            raise _refusal(_EXPERTS, run, f"{problem}; train both from scratch, or from the same model")
+    return experts
+
+
+def _load(
+    key: str, run: Run, tokenizer: PreTrainedTokenizerBase, learner: Policy, device: torch.device
+) -> Policy:
+    if vocabularies(load_tokenizer(run.weights())) != vocabularies(tokenizer):
+        raise _refusal(
+            key, run, "its vocabulary is not the learner's; train it on the same data and tokenizer"
+        )
+    policy = Policy(load_model(run.weights()).to(device)).eval().requires_grad_(False)
+    if (policy.positions or _ANY) < (learner.positions or _ANY):
+        raise _refusal(
+            key, run, f"{policy.positions} positions are fewer than the learner's; set model.architecture"
+        )
+    return policy
+
+
+def _problem(theirs: Data, ours: Data, wanted: Fold) -> str | None:
+    if theirs.fold != wanted:
+        has = "none, so it learned from all sentences" if theirs.fold is None else _written(theirs.fold)
+        return f"its place in the list needs data.fold {_written(wanted)}, and it has {has}"
+    if theirs.filters != ours.filters:
+        return "its data.filters are others, so that the same sentence has another number; give both the same"
+    return None
+
+
+def _written(fold: Fold) -> str:
+    return f"{{of: {fold.of}, left_out: {fold.left_out}}}"
+
+
+def _refusal(key: str, run: Run, problem: str) -> UserError:
+    return UserError(f"{key}: {run.path}: {problem}")
