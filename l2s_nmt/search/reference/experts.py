@@ -59,11 +59,14 @@ class Experts:
 
     def _mean(self, hidden: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The most probable tokens (n, K) at n states, their probabilities (n, K), and what is left for others (n,)."""
-        scores = (expert.next_scores(own) for expert, own in zip(self.policies, hidden, strict=True))
-        mean = torch.stack([each.float().softmax(-1) for each in scores]).mean(0)
+        first, *others = (
+            expert.next_scores(own).float().softmax(-1)
+            for expert, own in zip(self.policies, hidden, strict=True)
+        )
+        mean = sum(others, first).div_(len(hidden))
         probabilities, actions = mean.topk(min(self.listed, mean.shape[1]), dim=-1)
         # Not one minus those listed, of which nothing may be left but the error of the sum.
-        return actions, probabilities, mean.scatter(1, actions, 0.0).sum(1)
+        return actions, probabilities, mean.scatter_(1, actions, 0.0).sum(1)
 
 
 def _cost(probability: Tensor) -> Tensor:
