@@ -76,6 +76,17 @@ def new_policy(family: str = "marian") -> Policy:
     return copy.deepcopy(shared_policy(family))
 
 
+def other_policies(number: int) -> tuple[Policy, ...]:
+    """Policies that write other sentences than the shared one, and than each other."""
+    made = tuple(new_policy() for _ in range(number))
+    for seed, policy in enumerate(made):
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            for weights in policy.parameters():
+                weights.add_(0.1 * torch.randn_like(weights))
+    return made
+
+
 def _marian() -> PreTrainedModel:
     pad = VOCABULARY - 1
     special = {"eos_token_id": 0, "pad_token_id": pad, "decoder_start_token_id": pad}

@@ -6,16 +6,7 @@ import torch
 
 from l2s_nmt.model import Policy
 from scripts.ensemble import CONSTANT, FACTOR, translate
-from tests.tiny import POSITIONS, new_policy, next_scores, random_sentences, shared_policy
-
-
-def changed(seed: int) -> Policy:
-    policy = new_policy()
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        for weights in policy.parameters():
-            weights.add_(0.1 * torch.randn_like(weights))
-    return policy
+from tests.tiny import POSITIONS, next_scores, other_policies, random_sentences, shared_policy
 
 
 def expected(policies: tuple[Policy, ...], source: list[int]) -> list[int]:
@@ -31,7 +22,7 @@ def expected(policies: tuple[Policy, ...], source: list[int]) -> list[int]:
 
 
 def test_each_token_is_the_most_probable_of_all_together() -> None:
-    policies = (shared_policy(), changed(1), changed(2))
+    policies = (shared_policy(), *other_policies(2))
     sources = random_sentences(policies[0], 5, seed=4, shortest=2)
     together = translate(policies, sources)
     alone = translate(policies[:1], sources)

@@ -24,7 +24,7 @@ from l2s_nmt.search.search import Search
 from l2s_nmt.search.types import Trajectories
 from l2s_nmt.training.build_search import build_search
 from tests.searches import LIMIT, TEXTS, recipe_of
-from tests.tiny import new_policy, random_batch, shared_policy
+from tests.tiny import other_policies, random_batch, shared_policy
 
 COST = OnTokens(edit_distance_cost)
 SUFFIX = Suffix(COST)
@@ -37,17 +37,6 @@ ROLL_INS = {
     "mixed by state": RollIn("mixed", SAMPLE, SUFFIX, keeps_trunk=True),
     "mixed by sentence": RollIn("mixed", GREEDY, SUFFIX, mix_unit="sentence"),
 }
-
-
-def policies(number: int) -> tuple[Policy, ...]:
-    """Policies that write different sentences."""
-    made = [new_policy() for _ in range(number)]
-    for seed, policy in enumerate(made):
-        with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(seed)
-            for weights in policy.parameters():
-                weights.add_(0.1 * torch.randn_like(weights))
-    return tuple(made)
 
 
 def seen(policy: Policy, size: int = 14) -> Context:
@@ -81,7 +70,7 @@ def test_parts_are_of_like_size_and_follow_no_order_of_the_corpus(parts: int) ->
 @pytest.mark.parametrize("roll_in", ROLL_INS.values(), ids=ROLL_INS)
 @pytest.mark.parametrize("number", [2, 3])
 def test_each_sentence_is_written_by_the_policy_of_its_part(roll_in: RollIn, number: int) -> None:
-    others = policies(number)
+    others = other_policies(number)
     context = seen(shared_policy())
     found = replace(roll_in, cross_trained=others)(context)
     alone = [roll_in(seen(other)) for other in others]
@@ -95,7 +84,7 @@ def test_each_sentence_is_written_by_the_policy_of_its_part(roll_in: RollIn, num
 
 def test_copies_of_a_sentence_are_of_its_part_and_read_once() -> None:
     search = Search(RollIn("learned", SAMPLE), TrajectoryLoss(COST, 4, "none"), COST, LIMIT, samples=4)
-    others = policies(2)
+    others = other_policies(2)
     crossed = replace(search, roll_in=replace(search.roll_in, cross_trained=others))
     batch = seen(shared_policy()).batch
     with ExitStack() as patches:
@@ -127,7 +116,7 @@ def test_the_learner_as_its_own_other_changes_nothing_but_what_is_kept() -> None
 
 def test_the_learner_rolls_out_and_what_another_wrote_is_not_taken_for_its_own() -> None:
     settings = recipe_of("lols", roll_in={"cross_trained": ["one", "other"]}).search
-    stages = build_search(settings, LIMIT, TEXTS, cross_trained=policies(2))
+    stages = build_search(settings, LIMIT, TEXTS, cross_trained=other_policies(2))
     assert stages is not None
     finish = stages.roll_out.roll_out  # type: ignore[attr-defined]
     assert isinstance(finish, RollOutPolicy)

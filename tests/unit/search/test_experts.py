@@ -21,20 +21,9 @@ from l2s_nmt.search.search import Search
 from l2s_nmt.search.types import CostVectors, Decisions
 from l2s_nmt.training.build_search import build_search
 from tests.searches import LIMIT, TEXTS, recipe_of
-from tests.tiny import VOCABULARY, new_policy, next_scores, random_batch, shared_policy, source_of
+from tests.tiny import VOCABULARY, next_scores, other_policies, random_batch, shared_policy, source_of
 
 DRAWS = Draws(3, 4)
-
-
-def others(number: int) -> tuple[Policy, ...]:
-    """Policies that disagree with the learner and with each other."""
-    made = [new_policy() for _ in range(number)]
-    for seed, policy in enumerate(made):
-        with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(seed)
-            for weights in policy.parameters():
-                weights.add_(0.1 * torch.randn_like(weights))
-    return tuple(made)
 
 
 def searching(experts: tuple[Policy, ...], listed: int, samples: int = 1) -> Search:
@@ -75,7 +64,7 @@ def whole_vocabulary(decisions: Decisions, costs: CostVectors) -> Tensor:
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("listed", [1, 4, VOCABULARY, VOCABULARY + 5])
 def test_a_token_costs_minus_the_logarithm_of_the_mean_probability(number: int, listed: int) -> None:
-    experts, seen = others(number), context()
+    experts, seen = other_policies(number), context()
     tokens = seen.batch.target
     wanted = expected(experts, seen, tokens)
     decisions, costs = Experts(experts, listed).costs(seen, tokens, *all_states(tokens))
@@ -101,7 +90,7 @@ def test_a_token_costs_minus_the_logarithm_of_the_mean_probability(number: int, 
 
 
 def test_kl_imitates_the_whole_distribution_and_target_learning_its_peak() -> None:
-    experts, seen = others(2), context()
+    experts, seen = other_policies(2), context()
     tokens = seen.batch.target
     wanted = expected(experts, seen, tokens)
     decisions, costs = Experts(experts, VOCABULARY).costs(seen, tokens, *all_states(tokens))
@@ -132,7 +121,7 @@ def test_who_is_its_own_expert_has_nothing_to_learn() -> None:
 
 
 def test_no_target_is_asked_for() -> None:
-    experts, seen = Experts(others(2), 4), context()
+    experts, seen = Experts(other_policies(2), 4), context()
     tokens, batch = seen.batch.target, seen.batch
     nothing = replace(
         seen,
@@ -148,7 +137,7 @@ def test_no_target_is_asked_for() -> None:
 
 
 def test_samples_share_their_prefixes_and_experts_read_each_source_once() -> None:
-    experts = others(2)
+    experts = other_policies(2)
     batch = context(7).batch
     with ExitStack() as patches:
         spies = [
@@ -175,7 +164,7 @@ def test_samples_share_their_prefixes_and_experts_read_each_source_once() -> Non
 
 
 def test_the_order_of_a_batch_changes_nothing() -> None:
-    search = searching(others(2), 4)
+    search = searching(other_policies(2), 4)
     batch = context(6).batch
     order = torch.tensor([4, 2, 0, 5, 1, 3])
     one = search(shared_policy(), batch, DRAWS)
@@ -192,7 +181,7 @@ def test_the_prefixes_of_a_beam_can_be_priced_as_well() -> None:
         roll_in={"policy": "learned", "samples": 4},
         loss={"name": "beam_expected_cost"},
     ).search
-    stages = build_search(settings, LIMIT, TEXTS, experts=others(1))
+    stages = build_search(settings, LIMIT, TEXTS, experts=other_policies(1))
     assert stages is not None
     assert isinstance(stages.roll_out, ReferenceCosts)
     assert stages.roll_out.linked
