@@ -49,17 +49,17 @@ def watch(run: Run, display: Display) -> None:
 
 def _lines(run: Run, display: Display) -> Iterator[dict[str, Any]]:
     """Whole lines as they come; from the beginning again where a continued run took lines back."""
-    position, told = 0, False
+    position, last, told = 0, b"", False
     while True:
-        size = run.metrics.stat().st_size if run.metrics.exists() else 0
-        if size < position:
+        # By its size alone it would not be seen: a fast run may have written as much again since the last look.
+        if not _has(run.metrics, position, last):
             display.say("the run went back to its newest checkpoint")
-            position = 0
-        whole = _read_whole_lines(run.metrics, position) if size > position else b""
-        position += len(whole)
-        yield from map(json.loads, whole.splitlines())
+            position, last = 0, b""
+        whole = _read_whole_lines(run.metrics, position)
         if whole:
-            told = False
+            lines = whole.splitlines(keepends=True)
+            position, last, told = position + len(whole), lines[-1], False
+            yield from map(json.loads, lines)
             continue
         if not told and not is_locked(run.path):
             display.say(f"{run.path}: nobody is training it now; waiting (Ctrl-C ends this)")
@@ -67,7 +67,20 @@ def _lines(run: Run, display: Display) -> Iterator[dict[str, Any]]:
         time.sleep(LOOK_EVERY_SECONDS)
 
 
+def _has(path: Path, position: int, last: bytes) -> bool:
+    """Whether the line that was read last still stands before this position."""
+    if not last:
+        return True
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        file.seek(position - len(last))
+        return file.read(len(last)) == last
+
+
 def _read_whole_lines(path: Path, position: int) -> bytes:
+    if not path.exists():
+        return b""
     with path.open("rb") as file:
         file.seek(position)
         return b"".join(file.read().rpartition(b"\n")[:2])
