@@ -121,8 +121,8 @@ class RollOut:
     baseline: Literal["none", "greedy", "others"] = "none"
     """Subtracted from the loss of a trajectory: that of greedy decoding, or the mean of the sentence's others."""
     experts: tuple[str, ...] = ()
-    """Of expert: run directories. A token costs minus the logarithm of the probability that their models give it, on
-    average."""
+    """Of expert: run directories. A token costs minus the logarithm of the mean of the probabilities that their models
+    give it."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -19,6 +19,7 @@ class Algorithm:
     """Nested like the recipe's ``search`` section."""
 
 
+_DAGGER = {"schedule": "exponential", "start": 1.0, "end": 0.0, "updates": 500}
 _SEARN = {"schedule": "exponential", "start": 1.0, "end": 0.0, "updates": 1000}
 
 _LOLS: dict[str, Any] = {
@@ -73,7 +74,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         settings={
             "roll_in": {
                 "policy": "mixed",
-                "p_reference": {"schedule": "exponential", "start": 1.0, "end": 0.0, "updates": 500},
+                "p_reference": _DAGGER,
                 "mix_unit": "sentence",
                 "decoding": "sample",
                 "temperature": 0.7,
@@ -101,7 +102,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         settings={
             "roll_in": {
                 "policy": "mixed",
-                "p_reference": {"schedule": "exponential", "start": 1.0, "end": 0.0, "updates": 500},
+                "p_reference": _DAGGER,
                 "mix_unit": "sentence",
                 "decoding": "sample",
             },
