@@ -188,6 +188,10 @@ class Averaging:
     """Of the exponential moving average."""
     last: Count = 5
     """Number of last validations whose weights are averaged."""
+    starts: Count = 1
+    """Times that training starts from its first weights, each time for its share of the limits and with a learning-rate
+    schedule and an average of its own; the mean of all starts is validated and saved (Zinkevich et al. 2010).
+    The end of each is validated in any case."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -239,6 +243,11 @@ class Training:
         )
         if all(limit is None for limit in limits):
             raise ValueError("give a limit: max_updates, max_epochs, max_minutes, max_roll_outs or patience")
+        if self.averaging.starts > 1 and all(limit is None for limit in limits[:-1]):
+            raise ValueError(
+                "averaging.starts share out a limit, and patience tells none; give max_updates, max_epochs, "
+                "max_minutes or max_roll_outs"
+            )
         falls = self.schedule in ("linear", "cosine")
         if falls and self.max_updates is None and self.max_minutes is None:
             raise ValueError(

@@ -50,7 +50,7 @@ def refuse_without_targets(search: Search) -> None:
             "set uniform",
         ),
         "every search.cost but own": (
-            any(term.name != "own" for term in search.cost.terms or (search.cost,)),
+            search.cost.needs_reference and search.roll_out.policy != "expert",
             "set cost.name own with a function that needs no reference",
         ),
     }

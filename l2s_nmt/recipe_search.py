@@ -174,6 +174,11 @@ class Cost:
     terms: tuple[WeightedCost, ...] = ()
     """Of a sum."""
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether it compares with a reference, as all do but one of your own, which may not."""
+        return any(term.name != "own" for term in self.terms or (self,))
+
 
 @dataclass(frozen=True, config=STRICT)
 class Loss:

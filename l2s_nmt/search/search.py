@@ -66,14 +66,14 @@ class Search:
     Args:
         roll_in: writes the trajectories.
         roll_out: finds out what the choices along them cost.
-        cost: of a finished sentence.
+        cost: of a finished sentence; None where there is no reference to compare it with.
         limit: where the policy's own sentences are cut.
         samples: trajectories of each sentence.
     """
 
     roll_in: RollIn
     roll_out: RollOut
-    cost: Cost
+    cost: Cost | None
     limit: LengthLimit
     samples: int = 1
 
@@ -118,8 +118,10 @@ class Search:
         apart = replace(context.batch, rows=context.batch.rows + copy * SENTENCES)
         return replace(context, batch=apart, source=owner), owner
 
-    def roll_in_costs(self, experience: Experience, batch: Batch) -> Tensor:
-        """(R,) the cost of each trajectory."""
+    def roll_in_costs(self, experience: Experience, batch: Batch) -> Tensor | None:
+        """(R,) the cost of each trajectory; None where nothing can tell it."""
+        if self.cost is None:
+            return None
         trajectories = experience.trajectories
         words = trajectories.lengths - trajectories.finished.long()
         return self.cost(trajectories.tokens, words, experience.owner, batch)

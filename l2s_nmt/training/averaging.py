@@ -1,4 +1,4 @@
-"""Averages of the weights over training: exponential, of all updates alike, or of the last snapshots."""
+"""Averages of the weights: exponential, of all updates alike, or of the last snapshots; and over several starts."""
 
 from __future__ import annotations
 
@@ -24,17 +24,32 @@ class Averager:
             Junczys-Dowmunt et al. 2016).
         decay: of the moving average.
         last: number of snapshots.
+        starts: times that training starts from the weights as they are now; with several, the average is the mean of
+            those of all starts.
     """
 
     def __init__(
-        self, module: nn.Module, kind: Literal["none", "ema", "mean", "last"], decay: float, last: int
+        self,
+        module: nn.Module,
+        kind: Literal["none", "ema", "mean", "last"],
+        decay: float,
+        last: int,
+        starts: int = 1,
     ) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.kind = kind
         self.decay = decay
         self.last = last
+        self.averages = kind != "none" or starts > 1
         self.updates = 0
-        self.snapshots: list[list[Tensor]] = [self._copy()] if kind in ("ema", "mean") else []
+        self.snapshots = self._begin()
+        self.first = self._copy() if starts > 1 else []
+        self.ended: list[Tensor] = []
+        """Mean of the averages of those starts that are over."""
+        self.starts_ended = 0
+
+    def _begin(self) -> list[list[Tensor]]:
+        return [self._copy()] if self.kind in ("ema", "mean") else []
 
     def after_update(self) -> None:
         """Take in the weights after an update of the optimiser."""
@@ -52,14 +67,28 @@ class Averager:
         if self.kind == "last":
             self.snapshots = [*self.snapshots, self._copy()][-self.last :]
 
+    def start_again(self) -> None:
+        """End a start: its average joins those of the starts before, and the module has its first weights again."""
+        average = self._average()
+        self.starts_ended += 1
+        if self.ended:
+            torch._foreach_lerp_(self.ended, average, 1 / self.starts_ended)
+        else:
+            self.ended = average
+        self._load(self.first)
+        self.updates = 0
+        self.snapshots = self._begin()
+
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within this context the module holds the average."""
-        if not self.snapshots:
+        if not self.snapshots and not self.ended:
             yield
             return
-        raw = self._copy()
-        self._load([torch.stack(group).mean(0) for group in zip(*self.snapshots, strict=True)])
+        raw, average = self._copy(), self._average()
+        if self.ended:
+            torch._foreach_lerp_(average, self.ended, 1 - 1 / (self.starts_ended + 1))
+        self._load(average)
         try:
             yield
         finally:
@@ -67,24 +96,41 @@ class Averager:
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps; all processes call it."""
-        names = {
-            f"{s}.{p}": gathered(undealt(tensor, self.parameters[p]))
-            for s, group in enumerate(self.snapshots)
+        groups = {str(number): group for number, group in enumerate(self.snapshots)}
+        groups |= {"first": self.first, "ended": self.ended}
+        kept = {
+            f"{name}.{p}": gathered(undealt(tensor, self.parameters[p]))
+            for name, group in groups.items()
             for p, tensor in enumerate(group)
         }
-        return {"updates": torch.tensor(self.updates), **names}
+        counts = {"updates": torch.tensor(self.updates)}
+        if self.first:
+            counts["starts_ended"] = torch.tensor(self.starts_ended)
+        return {**counts, **kept}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up what a checkpoint kept."""
         self.updates = int(state["updates"])
-        count = (len(state) - 1) // max(len(self.parameters), 1)
-        self.snapshots = [
-            [
-                local(dealt(state[f"{s}.{p}"].to(parameter.device), parameter))
-                for p, parameter in enumerate(self.parameters)
-            ]
-            for s in range(count)
+        numbers = sorted({int(name) for key in state if (name := key.partition(".")[0]).isdecimal()})
+        self.snapshots = [self._group(state, str(number)) for number in numbers]
+        if not self.first:
+            return
+        self.first = self._group(state, "first")
+        self.starts_ended = int(state["starts_ended"])
+        self.ended = self._group(state, "ended") if self.starts_ended else []
+
+    def _group(self, state: dict[str, Tensor], name: str) -> list[Tensor]:
+        """One copy of all weights."""
+        return [
+            local(dealt(state[f"{name}.{p}"].to(parameter.device), parameter))
+            for p, parameter in enumerate(self.parameters)
         ]
+
+    def _average(self) -> list[Tensor]:
+        """Of the start that goes on; of no snapshot, the weights themselves."""
+        if not self.snapshots:
+            return self._copy()
+        return [torch.stack(group).mean(0) for group in zip(*self.snapshots, strict=True)]
 
     def _copy(self) -> list[Tensor]:
         return [local(p.detach()).clone() for p in self.parameters]

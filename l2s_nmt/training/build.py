@@ -98,7 +98,7 @@ def build_schedule(recipe: Recipe) -> Schedule:
 def build_averager(recipe: Recipe, policy: Policy) -> Averager:
     """The average of the weights."""
     averaging = recipe.training.averaging
-    return Averager(policy, averaging.kind, averaging.decay, averaging.last)
+    return Averager(policy, averaging.kind, averaging.decay, averaging.last, averaging.starts)
 
 
 def build_limits(recipe: Recipe) -> Limits:

@@ -62,7 +62,7 @@ def build_search(
     return Search(
         roll_in=_roll_in(settings, reference, tuple(cross_trained)),
         roll_out=_roll_out(settings, cost, reference, Experts(tuple(experts), settings.decisions.k)),
-        cost=cost,
+        cost=cost if has_targets or not settings.cost.needs_reference else None,
         limit=limit,
         samples=settings.roll_in.samples,
     )

@@ -50,6 +50,7 @@ from l2s_nmt.training.recorder import Recorder
 from l2s_nmt.training.schedule import Schedule
 from l2s_nmt.training.sharding import whole
 from l2s_nmt.training.signals import Signals
+from l2s_nmt.training.starts import Starts
 from l2s_nmt.training.stepper import Stepper
 from l2s_nmt.training.validate import Validation
 
@@ -63,6 +64,7 @@ class Trainer:
         stepper: makes its updates.
         schedule: multipliers of the optimiser's learning rate.
         averager: of its weights.
+        starts: from its first weights.
         search: learning to search; None for teacher forcing.
         aggregate: keeps what the search found, to learn from it again; None: every experience is used once.
         objective: what an update minimises.
@@ -85,6 +87,7 @@ class Trainer:
         stepper: Stepper,
         schedule: Schedule,
         averager: Averager,
+        starts: Starts,
         search: Search | None,
         aggregate: Aggregate | None,
         objective: Objective,
@@ -103,6 +106,7 @@ class Trainer:
         self.stepper = stepper
         self.schedule = schedule
         self.averager = averager
+        self.starts = starts
         self.search = search
         self.aggregate = aggregate
         self.objective = objective
@@ -124,6 +128,7 @@ class Trainer:
             policy=policy,
             stepper=stepper,
             averager=averager,
+            starts=starts,
             limits=limits,
             validate=validate,
             save_weights=save_weights,
@@ -338,7 +343,8 @@ class Trainer:
         Returns:
             What was not finite, if something was not.
         """
-        norm = self.stepper.step(self.schedule(self.progress.update, self.limits.budget(self.progress)))
+        budget = self.limits.budget(self.progress)
+        norm = self.stepper.step(self.schedule(*self.starts.since(self.progress, budget)))
         if not math.isfinite(norm):
             return "the loss or its gradient is not finite"
         self.averager.after_update()

@@ -45,18 +45,22 @@ def search_sums(experience: Experience, batch: Batch, roll_in_costs: Tensor | No
     Args:
         experience: of B sentences and N states.
         batch: the sentences.
-        roll_in_costs: (R,) cost of each roll-in; None where it may not be looked at (bandit feedback).
+        roll_in_costs: (R,) cost of each roll-in; None where it may not be looked at (bandit feedback) or nothing
+            can tell it (no reference).
     """
     decisions = experience.decisions
     spread, tied = cost_range(decisions, experience.costs)
     trajectories = experience.trajectories
+    targets = batch.target_lengths[experience.owner]
+    there = targets > 1  # EOS alone stands for a target that is not there
     sums = {
         "states": torch.tensor(decisions.total_visits()),
         "cost_range": decisions.weigh(spread).sum(),
         "ties": decisions.weigh(tied.float()).sum(),
         "searched_sentences": torch.tensor(float(len(experience.owner))),
         "roll_in_tokens": trajectories.lengths.sum(),
-        "roll_in_target_tokens": batch.target_lengths[experience.owner].sum(),
+        "roll_in_tokens_of_targets": trajectories.lengths[there].sum(),
+        "roll_in_target_tokens": targets[there].sum(),
         "roll_in_finished": trajectories.finished.sum(),
         "roll_in_by_reference": trajectories.inside().logical_and(trajectories.by_reference).sum(),
     }
@@ -142,7 +146,7 @@ def summarise(sums: dict[str, float]) -> dict[str, Any]:
         "entropy": ratio("entropy", "states"),
         "states_labelled": ratio("states", "roll_in_tokens"),
         "by_reference": ratio("roll_in_by_reference", "roll_in_tokens"),
-        "length_ratio": ratio("roll_in_tokens", "roll_in_target_tokens"),
+        "length_ratio": ratio("roll_in_tokens_of_targets", "roll_in_target_tokens"),
         "finished": ratio("roll_in_finished", "searched_sentences"),
         "oracle_gap": ratio("oracle_gap", "oracle_asked"),
         "oracle_proven": ratio("oracle_proven", "oracle_asked"),

@@ -22,6 +22,7 @@ from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.measures import Sums, is_mean, summarise
 from l2s_nmt.training.progress import Display, validation_text
 from l2s_nmt.training.sharding import whole
+from l2s_nmt.training.starts import Starts
 from l2s_nmt.training.stepper import Stepper
 from l2s_nmt.training.trackers import tell_trackers
 from l2s_nmt.training.validate import Validation
@@ -36,6 +37,7 @@ class Recorder:
         policy: the unwrapped policy.
         stepper: makes the updates.
         averager: of the weights.
+        starts: from the first weights.
         limits: when to do what.
         validate: greedy translation of the validation split with the current weights.
         save_weights: write the current weights to the folder of that name ("best", "last").
@@ -51,6 +53,7 @@ class Recorder:
         policy: Policy,
         stepper: Stepper,
         averager: Averager,
+        starts: Starts,
         limits: Limits,
         validate: Callable[[], Validation],
         save_weights: Callable[[str], None],
@@ -62,6 +65,7 @@ class Recorder:
         self.policy = policy
         self.stepper = stepper
         self.averager = averager
+        self.starts = starts
         self.limits = limits
         self.validate = validate
         self.save_weights = save_weights
@@ -105,11 +109,16 @@ class Recorder:
         if progress.update % limits.log_every == 0:
             self.meter.sample()
             self.log(progress)
-        over = used >= 1
-        if over or progress.update % limits.validate_every == 0:
+        over, again = used >= 1, self.starts.another(progress, used)
+        if over or again or progress.update % limits.validate_every == 0:
             self._validate(progress)
             over = over or (limits.patience is not None and progress.failures >= limits.patience)
         progress.finished = over
+        if again and not over:
+            self.starts.start_again(progress)
+            self.display.say(
+                f"starts from the first weights again ({progress.starts_ended + 1} of {self.starts.number})"
+            )
         if over or stopping or progress.update % limits.checkpoint_every == 0:
             self._checkpoint(progress)
         self.display.step(used, progress.update, self.shown)
@@ -188,7 +197,7 @@ class Recorder:
         self._take_energy(progress)
         if progress.finished:
             self._save("last")
-            if self.averager.kind != "none":
+            if self.averager.averages:
                 with self.averager.applied():
                     self._save("average")
             measured = {"best_bleu": progress.best_bleu, "best_update": progress.best_update}

@@ -53,6 +53,10 @@ class Stepper(Protocol):
         """Forget the gradient."""
         ...
 
+    def start_again(self) -> None:
+        """Forget all gradients that there were, and take up weights that something else has changed."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, the same whoever makes the updates; on the main process."""
         ...
@@ -114,6 +118,10 @@ class AccelerateStepper:
     def clear(self) -> None:
         """Forget the gradient."""
         self.optimizer.zero_grad(set_to_none=True)
+
+    def start_again(self) -> None:
+        """Forget what the optimiser knows of earlier gradients."""
+        self.optimizer.state.clear()
 
     def state(self) -> dict[str, Any]:
         """Those of the optimiser and of the gradient scaler."""

@@ -24,6 +24,7 @@ from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.other_models import load_cross_trained, load_experts
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.sharding import shard, weights_of
+from l2s_nmt.training.starts import Starts
 from l2s_nmt.training.trackers import check_trackers, start_trackers
 from l2s_nmt.training.validate import Validator
 
@@ -68,6 +69,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     if shard(accelerator, policy):
         display.say(f"weights are dealt out to {accelerator.num_processes} processes (FSDP)")
     stepper = build.build_stepper(recipe, policy, accelerator, display.say)
+    averager = build.build_averager(recipe, policy)
     limit = build.build_limit(recipe.search, policy)
     in_words = texts(tokenizer)
 
@@ -81,7 +83,8 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
         policy=policy,
         stepper=stepper,
         schedule=build.build_schedule(recipe),
-        averager=build.build_averager(recipe, policy),
+        averager=averager,
+        starts=Starts(recipe.training.averaging.starts, averager, stepper),
         search=build_search(
             recipe.search,
             limit,

@@ -138,6 +138,13 @@ class ZeroStepper:
         """Forget the gradient."""
         self.gradients = None
 
+    def start_again(self) -> None:
+        """Forget what the optimiser knows of earlier gradients, and take up the weights."""
+        self.zero.refresh_fp32_params()
+        for share in self._shares():
+            for kept in self.optimizer.state[share].values():
+                kept.zero_()
+
     def state(self) -> dict[str, Any]:
         """That of the optimiser, as if it were not dealt out."""
         from deepspeed.utils import safe_get_full_optimizer_state

@@ -52,6 +52,7 @@ class Arena:
         finished, lengths = finish_slowly(context, branches)
         ends = finished.gather(1, lengths[:, None] - 1)[:, 0] == policy.eos
         losses = torch.zeros_like(outcome.costs.costs)
+        assert search.cost is not None  # its corpus has targets
         losses[state, slot] = search.cost(finished, lengths - ends.long(), branches.sentence, batch)
         difference = (advantages(losses, outcome.decisions) - outcome.costs.costs).abs()
         agreement = float((difference[state, slot] < 1e-5).float().mean())

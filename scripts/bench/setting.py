@@ -27,6 +27,7 @@ from l2s_nmt.training.build_search import build_search
 from l2s_nmt.training.checkpoints import seed_update
 from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.progress import Display
+from l2s_nmt.training.starts import Starts
 from l2s_nmt.training.train import train
 from l2s_nmt.training.validate import Validation
 from scripts.bench.clock import Turn, stopwatch
@@ -179,12 +180,15 @@ class Workbench:
         """The recipe's training loop, with a policy of its own and the corpus's data unless others are given."""
         policy = policy or self.policy()
         self.folder.mkdir(parents=True, exist_ok=True)
+        stepper = build.build_stepper(recipe, policy, self.accelerator, print)
+        averager = build.build_averager(recipe, policy)
         return TurnTrainer(
             accelerator=self.accelerator,
             policy=policy,
-            stepper=build.build_stepper(recipe, policy, self.accelerator, print),
+            stepper=stepper,
             schedule=build.build_schedule(recipe),
-            averager=build.build_averager(recipe, policy),
+            averager=averager,
+            starts=Starts(recipe.training.averaging.starts, averager, stepper),
             search=self.search(recipe, policy),
             aggregate=build.build_aggregate(recipe, self.folder, self.accelerator),
             objective=build.build_objective(recipe),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import whole_folder, write_text
-from l2s_nmt.recipe_file import dump_recipe
+from l2s_nmt.recipe_file import dump_recipe, with_absolute_paths
 from l2s_nmt.run import Run, read_metrics
 from scripts.experiments.jobs import command, side_by_side
 from scripts.experiments.plan import Study, Training
@@ -59,7 +59,7 @@ def _twin(training: Training) -> Path | None:
     if training.run.exists():  # it was begun, and goes on
         return None
     plan = training.run.parents[1]
-    recipe = training.recipe()
+    recipe = with_absolute_paths(training.recipe())  # as a run keeps it
     for other in sorted(plan.parent.glob("*/*/seed*/recipe.yaml")):
         run = Run(other.parent)
         with contextlib.suppress(UserError):  # a damaged run is nobody's twin

@@ -147,7 +147,10 @@ def test_a_launch_that_is_refused_fails_without_a_traceback_of_ours(corpus: Path
     assert "/l2s_nmt/" not in err.replace(str(path), "")
 
 
-AVERAGED: dict[str, Any] = {"averaging": {"kind": "ema", "decay": 0.9}, "checkpoint_every": 3}
+AVERAGED: dict[str, Any] = {
+    "averaging": {"kind": "ema", "decay": 0.9, "starts": 2},
+    "checkpoint_every": 3,
+}
 
 
 def assert_same_checkpoint(run: Path, other: Path) -> None:

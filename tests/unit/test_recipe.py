@@ -272,6 +272,11 @@ def test_all_errors_are_told_at_once(file: Path) -> None:
         (["model={from_run: a, pretrained: b}"], "model", "not both"),
         (["training.max_updates=null"], "training", "give a limit"),
         (
+            ["training={max_updates: null, patience: 3, averaging: {starts: 2}}"],
+            "training",
+            "share out a limit",
+        ),
+        (
             ["training={max_updates: null, max_epochs: 1, schedule: cosine}"],
             "training",
             "schedule cosine needs max_updates or max_minutes",

@@ -370,7 +370,6 @@ def test_experts_need_no_targets() -> None:
         "algorithm": "imitkd",
         "roll_in": {"policy": "learned"},
         "roll_out": {"experts": ["run"]},
-        "cost": WITHOUT["cost"],
     }
     assert make_recipe({"data": SOURCES_ALONE, "search": search}).data.train_targets == "none"
 

@@ -92,6 +92,13 @@ SEARCHES: dict[str, Search] = {
 Findings = dict[int, list[object]]
 
 
+def roll_in_costs(search: Search, experience: Experience, batch: Batch) -> Tensor:
+    """Which are there wherever there is a cost."""
+    costs = search.roll_in_costs(experience, batch)
+    assert costs is not None
+    return costs
+
+
 def found(
     search: Search, batch: Batch, family: str = "marian", level: float = 0.3
 ) -> tuple[Findings, Experience]:
@@ -99,7 +106,7 @@ def found(
     with torch.no_grad():
         experience = search(shared_policy(family), batch, DRAWS, level)
     trajectories, decisions, costs = experience.trajectories, experience.decisions, experience.costs
-    roll_in_costs = search.roll_in_costs(experience, batch)
+    costs_of_all = roll_in_costs(search, experience, batch)
     findings: Findings = {row: [] for row in batch.rows.tolist()}
     for place, owner in enumerate(experience.owner.tolist()):
         states = (decisions.sentence == place).nonzero().squeeze(1)
@@ -109,7 +116,7 @@ def found(
             trajectories.tokens[place, :length].tolist(),
             trajectories.by_reference[place, :length].tolist(),
             bool(trajectories.finished[place]),
-            float(roll_in_costs[place]),
+            float(costs_of_all[place]),
             decisions.position[states].tolist(),
             [decisions.actions[n, decisions.mask[n]].tolist() for n in states],
             [costs.costs[n, decisions.mask[n]].tolist() for n in states],
@@ -157,7 +164,7 @@ def test_trajectories_are_scored_without_their_end() -> None:
     batch = random_batch(shared_policy(), 12, seed=2)
     search = Search(GREEDY, LOLS, EDITS, LIMIT)
     _, experience = found(search, batch)
-    trajectories, costs = experience.trajectories, search.roll_in_costs(experience, batch)
+    trajectories, costs = experience.trajectories, roll_in_costs(search, experience, batch)
     for row in range(12):
         words: Tensor = trajectories.tokens[row, : trajectories.lengths[row]]
         words = words[words != shared_policy().eos]
@@ -180,8 +187,8 @@ def test_several_trajectories_of_a_sentence_are_its_own_and_differ() -> None:
     first = experience.decisions.sentence % 3 == 0
     assert torch.equal(experience.decisions.sentence[first] // 3, alone.decisions.sentence)
     assert torch.equal(experience.costs.costs[first], alone.costs.costs)
-    found_costs = search.roll_in_costs(experience, batch).view(6, 3)
-    assert torch.equal(found_costs[:, 0], replace(search, samples=1).roll_in_costs(alone, batch))
+    found_costs = roll_in_costs(search, experience, batch).view(6, 3)
+    assert torch.equal(found_costs[:, 0], roll_in_costs(replace(search, samples=1), alone, batch))
 
 
 @pytest.mark.parametrize("name", ["shared prefixes", "shared actions"])

@@ -29,6 +29,7 @@ from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.objective import Objective
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.schedule import Schedule
+from l2s_nmt.training.starts import Starts
 from l2s_nmt.training.stepper import AccelerateStepper
 from l2s_nmt.training.validate import Validation
 from tests.helpers import read_lines, without_times
@@ -78,6 +79,7 @@ class Sitting:
     aggregate: Any = None
     objective: Any = TEACHER_FORCING
     averaging: str = "none"
+    starts: int = 1
     schedule: Schedule = field(default_factory=lambda: Schedule("constant", 0, 0.0))
     accumulation: int = 1
     dropout: float = 0.1
@@ -99,16 +101,18 @@ class Sitting:
             if isinstance(getattr(module, "dropout", None), float):
                 module.dropout = self.dropout  # type: ignore[assignment]
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(self.policy.parameters(), lr=0.01)
-        self.averager = Averager(self.policy, self.averaging, 0.8, 2)  # type: ignore[arg-type]
+        self.averager = Averager(self.policy, self.averaging, 0.8, 2, self.starts)  # type: ignore[arg-type]
+        stepper = AccelerateStepper(self.accelerator, self.policy, self.optimizer, self.clip_norm)
         self.sources = random_sentences(self.policy, SENTENCES, seed=5, shortest=2)
         self.targets = [[*reversed(source[:-1]), self.policy.eos] for source in self.sources]
         self.folder.mkdir(exist_ok=True)
         self.trainer = Trainer(
             accelerator=self.accelerator,
             policy=self.policy,
-            stepper=AccelerateStepper(self.accelerator, self.policy, self.optimizer, self.clip_norm),
+            stepper=stepper,
             schedule=self.schedule,
             averager=self.averager,
+            starts=Starts(self.starts, self.averager, stepper),
             search=self.search,
             aggregate=self.aggregate,
             objective=self.objective,
@@ -186,5 +190,5 @@ class Watched:
     def __call__(self, policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
         return self.call(policy, batch, draws, level)
 
-    def roll_in_costs(self, experience: Experience, batch: Batch) -> Tensor:
+    def roll_in_costs(self, experience: Experience, batch: Batch) -> Tensor | None:
         return AGGREVATED.roll_in_costs(experience, batch)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from l2s_nmt.training.averaging import Averager
 
-Kind = Literal["none", "ema", "last"]
+Kind = Literal["none", "ema", "mean", "last"]
 
 
 class Weights(nn.Module):
@@ -82,6 +82,32 @@ def test_mean_of_the_last_snapshots(numbers: list[float], last: int) -> None:
     assert averages(averager, weights) == pytest.approx((expected, -expected), rel=1e-9, abs=1e-9)
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    kind=st.sampled_from(["none", "ema", "mean", "last"]), starts=st.lists(numbers, min_size=2, max_size=4)
+)
+def test_mean_of_the_averages_of_all_starts(kind: Kind, starts: list[list[float]]) -> None:
+    def alone(numbers: list[float]) -> float:
+        weights = Weights()
+        weights.set(2.5)
+        averager = Averager(weights, kind, decay=0.8, last=3)
+        run(averager, weights, numbers)
+        return averages(averager, weights)[0]
+
+    weights = Weights()
+    weights.set(2.5)
+    averager = Averager(weights, kind, decay=0.8, last=3, starts=len(starts))
+    ends: list[float] = []
+    for number, start in enumerate(starts):
+        if number:
+            averager.start_again()
+            assert float(weights.matrix.detach()[0, 0]) == 2.5
+        run(averager, weights, start)
+        ends.append(alone(start))
+        mean = sum(ends) / len(ends)  # of those that are over, and of the latest as it is
+        assert averages(averager, weights) == pytest.approx((mean, -mean), rel=1e-9, abs=1e-9)
+
+
 def test_snapshots_are_taken_at_validations_and_not_at_updates() -> None:
     weights = Weights()
     averager = Averager(weights, "last", decay=0.9, last=2)
@@ -134,21 +160,30 @@ def test_raw_weights_come_back_after_an_error(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", ["none", "ema", "last"])
 @pytest.mark.parametrize("updates", [0, 1, 5])
-def test_a_saved_average_goes_on_as_if_it_had_never_stopped(kind: Kind, updates: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("starts", [1, 2])
+def test_a_saved_average_goes_on_as_if_it_had_never_stopped(
+    kind: Kind, updates: int, starts: int, tmp_path: Path
+) -> None:
     before, after = [float(n * n) for n in range(updates)], [3.0, 8.0, 1.0]
     weights = Weights()
     weights.set(6.0)
-    averager = Averager(weights, kind, decay=0.6, last=4)
+    averager = Averager(weights, kind, 0.6, 4, starts)
     run(averager, weights, before)
+    if starts > 1:
+        averager.start_again()
+        run(averager, weights, before)
     save_file(averager.state(), tmp_path / "average.safetensors")
 
     others = Weights()
-    loaded = Averager(others, kind, decay=0.6, last=4)
+    loaded = Averager(others, kind, 0.6, 4, starts)
     loaded.load_state(load_file(tmp_path / "average.safetensors"))
     run(averager, weights, after)
     run(loaded, others, after)
     assert averages(loaded, others) == averages(averager, weights)
     assert loaded.updates == averager.updates
+    if starts > 1:
+        loaded.start_again()
+        assert averages(loaded, others)[0] == pytest.approx((2 * averages(averager, weights)[0] + 6) / 3)
 
 
 def test_the_state_does_not_change_with_the_weights() -> None:

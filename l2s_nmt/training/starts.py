@@ -1,0 +1,56 @@
+"""Training that starts several times from the same weights, of which the mean is kept.
+
+Searches from one start that see other sentences and draws end in other places, and the mean of these translates better
+than each of them: it keeps what they agree in. Zinkevich et al. 2010, "Parallelized Stochastic Gradient Descent";
+Wortsman et al. 2022, "Model soups".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from l2s_nmt.training.averaging import Averager
+from l2s_nmt.training.checkpoints import Progress
+from l2s_nmt.training.stepper import Stepper
+
+
+@dataclass(frozen=True)
+class Starts:
+    """When the next one is due, and what it begins with.
+
+    Args:
+        number: of all; 1 is training as usual. Each gets its share of the limits.
+        averager: keeps the first weights, and the mean.
+        stepper: whose optimiser begins anew each time.
+    """
+
+    number: int
+    averager: Averager
+    stepper: Stepper
+
+    def another(self, progress: Progress, used: float) -> bool:
+        """Whether a start has used up its share of the limits, and is not the last.
+
+        Args:
+            progress: where the run stands.
+            used: share of the nearest limit, of all starts together.
+        """
+        behind = progress.starts_ended + 1
+        return behind < self.number and used * self.number >= behind
+
+    def start_again(self, progress: Progress) -> None:
+        """End a start and begin the next; data, draws and the schedule of p_reference go on."""
+        self.averager.start_again()
+        self.stepper.start_again()
+        progress.starts_ended += 1
+        progress.started_at = progress.update
+
+    def since(self, progress: Progress, budget: float) -> tuple[int, float]:
+        """Updates of this start, and the share of its budget that is used up, by which the learning rate goes.
+
+        Args:
+            progress: where the run stands.
+            budget: share that is used up of that of all starts together.
+        """
+        used = max(budget * self.number - progress.starts_ended, 0.0)
+        return progress.update - progress.started_at, used
