@@ -83,9 +83,9 @@ class Aggregate:
             ) from error
 
     def resume(self, update: int) -> None:
-        """Forget what belongs to this update and those behind it: they will be made again."""
-        for path in self.folder.glob("*-*-*"):
-            if int(path.name.split("-")[0]) >= update:
+        """Forget this update and those behind it, which will be made again, and what is half-written."""
+        for path in self.folder.glob("*"):  # safetensors begins with names of its own
+            if path.suffix != ".safetensors" or int(path.name.split("-")[0]) >= update:
                 path.unlink(missing_ok=True)
 
     def prune(self, update: int) -> None:

@@ -57,10 +57,6 @@ class Progress:
     best_update: int = 0
     failures: int = 0
     """Validations in a row without a better BLEU."""
-    starts_ended: int = 0
-    """Of those that training has from its first weights."""
-    started_at: int = 0
-    """Updates before the latest."""
     skipped: int = 0
     """Updates skipped for a cost, loss or gradient that was not finite."""
     skipped_in_a_row: int = 0
@@ -70,6 +66,10 @@ class Progress:
     """Updates that it was made from."""
     joules: float | None = None
     """Energy taken, over all sittings in which a device told it."""
+    starts_ended: int = 0
+    """Of those that training has from its first weights."""
+    started_at: int = 0
+    """Updates before the latest."""
     finished: bool = False
 
     def observe(self, loss: float) -> None:

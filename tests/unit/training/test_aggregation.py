@@ -97,7 +97,8 @@ def test_what_is_drawn_follows_from_seed_and_update(tmp_path: Path) -> None:
 
 def test_going_on_forgets_what_will_be_made_again(tmp_path: Path) -> None:
     aggregate = filled(tmp_path, 10)
-    (tmp_path / "00000007-00000-00000.writing").write_bytes(b"half")
+    for name in ("00000007-00000-00000.writing", "00000003-00000-00001.writing", ".tmp7liDuk"):
+        (tmp_path / name).write_bytes(b"half")
     aggregate.resume(6)
     assert sorted(path.name[:8] for path in tmp_path.iterdir()) == [f"{u:08d}" for u in range(6)]
 
