@@ -1,8 +1,7 @@
 """Training that starts several times from the same weights, of which the mean is kept.
 
-Searches from one start that see other sentences and draws end in other places, and the mean of these translates better
-than each of them: it keeps what they agree in. Zinkevich et al. 2010, "Parallelized Stochastic Gradient Descent";
-Wortsman et al. 2022, "Model soups".
+Trainings from one start that see other sentences and draws end in other places; their mean keeps what they agree in.
+Zinkevich et al. 2010, "Parallelized Stochastic Gradient Descent"; Wortsman et al. 2022, "Model soups".
 """
 
 from __future__ import annotations
