@@ -66,10 +66,8 @@ class Progress:
     """Updates that it was made from."""
     joules: float | None = None
     """Energy taken, over all sittings in which a device told it."""
-    starts_ended: int = 0
-    """Of those that training has from its first weights."""
     started_at: int = 0
-    """Updates before the latest."""
+    """Updates before the latest start from the first weights."""
     finished: bool = False
 
     def observe(self, loss: float) -> None:

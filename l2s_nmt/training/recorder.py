@@ -109,7 +109,7 @@ class Recorder:
         if progress.update % limits.log_every == 0:
             self.meter.sample()
             self.log(progress)
-        over, again = used >= 1, self.starts.another(progress, used)
+        over, again = used >= 1, self.starts.another(used)
         if over or again or progress.update % limits.validate_every == 0:
             self._validate(progress)
             over = over or (limits.patience is not None and progress.failures >= limits.patience)
@@ -117,7 +117,7 @@ class Recorder:
         if again and not over:
             self.starts.start_again(progress)
             self.display.say(
-                f"starts from the first weights again ({progress.starts_ended + 1} of {self.starts.number})"
+                f"starts from the first weights again ({self.averager.starts_ended + 1} of {self.starts.number})"
             )
         if over or stopping or progress.update % limits.checkpoint_every == 0:
             self._checkpoint(progress)

@@ -27,21 +27,19 @@ class Starts:
     averager: Averager
     stepper: Stepper
 
-    def another(self, progress: Progress, used: float) -> bool:
+    def another(self, used: float) -> bool:
         """Whether a start has used up its share of the limits, and is not the last.
 
         Args:
-            progress: where the run stands.
             used: share of the nearest limit, of all starts together.
         """
-        behind = progress.starts_ended + 1
+        behind = self.averager.starts_ended + 1
         return behind < self.number and used * self.number >= behind
 
     def start_again(self, progress: Progress) -> None:
         """End a start and begin the next; data, draws and the schedule of p_reference go on."""
         self.averager.start_again()
         self.stepper.start_again()
-        progress.starts_ended += 1
         progress.started_at = progress.update
 
     def since(self, progress: Progress, budget: float) -> tuple[int, float]:
@@ -51,5 +49,5 @@ class Starts:
             progress: where the run stands.
             budget: share that is used up of that of all starts together.
         """
-        used = max(budget * self.number - progress.starts_ended, 0.0)
+        used = max(budget * self.number - self.averager.starts_ended, 0.0)
         return progress.update - progress.started_at, used

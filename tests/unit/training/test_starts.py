@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from l2s_nmt.data.batches import Rows
+from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.schedule import Schedule
 from l2s_nmt.training.starts import Starts
@@ -25,6 +27,14 @@ class Alike(Sitting):
 
     def _epoch(self, epoch: int) -> list[Rows]:
         return [np.arange(4)]
+
+
+def starts_of(number: int, ended: int) -> Starts:
+    """Where so many are over."""
+    averager = Averager(nn.Linear(1, 1), "none", decay=0.9, last=1, starts=number)
+    for _ in range(ended):
+        averager.start_again()
+    return Starts(number, averager, None)  # type: ignore[arg-type]
 
 
 def mean(several: list[Weights]) -> Weights:
@@ -55,7 +65,7 @@ def test_what_is_validated_is_the_mean_of_the_starts_so_far(tmp_path: Path) -> N
 
     assert [line["update"] for line in sitting.lines_of("validation")] == [2, 3, 4, 6, 8, 9]
     assert all(same(seen[updates], first) for updates in (0, 3, 6))
-    assert (progress.starts_ended, progress.started_at) == (2, 6)
+    assert (sitting.averager.starts_ended, progress.started_at) == (2, 6)
     third, last = sitting.validated[1], sitting.validated[-1]
     assert not same(third, first)
     ends = [third, {n: 2 * sitting.validated[3][n] - third[n] for n in third}, seen[9]]
@@ -90,8 +100,7 @@ def test_starts_see_other_sentences_and_end_in_other_places(tmp_path: Path) -> N
     ],
 )
 def test_when_a_start_is_over(number: int, ended: int, used: float, due: bool) -> None:
-    starts = Starts(number, None, None)  # type: ignore[arg-type]
-    assert starts.another(Progress(starts_ended=ended), used) == due
+    assert starts_of(number, ended).another(used) == due
 
 
 @pytest.mark.parametrize(
@@ -106,5 +115,4 @@ def test_when_a_start_is_over(number: int, ended: int, used: float, due: bool) -
 def test_how_far_a_start_is(
     number: int, ended: int, at: int, budget: float, since: tuple[int, float]
 ) -> None:
-    starts = Starts(number, None, None)  # type: ignore[arg-type]
-    assert starts.since(Progress(update=7, starts_ended=ended, started_at=at), budget) == since
+    assert starts_of(number, ended).since(Progress(update=7, started_at=at), budget) == since
