@@ -47,8 +47,8 @@ def new_model(
     joint = not getattr(tokenizer, "separate_vocabs", False)
     source, target = vocabularies(tokenizer)
     config = MarianConfig(
-        vocab_size=len(source),
-        decoder_vocab_size=len(target),
+        vocab_size=_size(source),
+        decoder_vocab_size=_size(target),
         share_encoder_decoder_embeddings=joint,
         d_model=d_model,
         encoder_ffn_dim=feed_forward,
@@ -74,6 +74,11 @@ def new_model(
         torch.manual_seed(seed)
         model: PreTrainedModel = MarianMTModel(config)
     return model
+
+
+def _size(vocabulary: dict[str, int]) -> int:
+    """Rows that its ids need: some tokenizers leave ids out."""
+    return max(vocabulary.values()) + 1
 
 
 def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrainedModel:

@@ -130,6 +130,9 @@ class Data:
 class Tokenizer:
     """SentencePiece, trained from the training data. Left out where the model brings its own tokenizer."""
 
+    pretrained: str | None = None
+    """One that is there already, in place of all other keys: a folder (of another run, RUN/tokenizer), a hub id, or a
+    SentencePiece model (FILE.model, FILE.spm) of both languages."""
     algorithm: Literal["unigram", "bpe"] = "unigram"
     vocabulary: Annotated[int, Field(ge=16, le=1_000_000)] = 8_000
     """Number of pieces (of each side, when separate)."""

@@ -71,18 +71,20 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def as_settings(recipe: Recipe) -> Settings:
-    """The recipe as nested plain values, without the keys that a model from elsewhere leaves unused."""
+    """The recipe as nested plain values, without the keys that a model or tokenizer from elsewhere leaves unused."""
     settings: Settings = _DUMP(recipe).model_dump(mode="json")
     if recipe.model.from_run is not None or recipe.model.pretrained is not None:
         del settings["tokenizer"], settings["model"]["architecture"]
+    elif recipe.tokenizer.pretrained is not None:
+        settings["tokenizer"] = {"pretrained": recipe.tokenizer.pretrained}
     return settings
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with its folders named from the root, so that they are found from wherever a command starts."""
-    # Of what may be an id on the hub, too, only what is a folder.
+    # Of what may be an id on the hub, too, only what is there.
     return map_folders(
-        recipe, os.path.abspath, lambda name: os.path.abspath(name) if os.path.isdir(name) else name
+        recipe, os.path.abspath, lambda name: os.path.abspath(name) if os.path.exists(name) else name
     )
 
 
@@ -92,14 +94,16 @@ def map_folders(recipe: Recipe, folder: Callable[[str], str], folder_or_id: Call
     Args:
         recipe: any.
         folder: the new name of a folder.
-        folder_or_id: the new name of what is a folder or an id on the hub.
+        folder_or_id: the new name of what is a folder, a tokenizer's file or an id on the hub.
     """
     data, model, roll_in = recipe.data, recipe.model, recipe.search.roll_in
+    tokenizer = recipe.tokenizer.pretrained
     crossed = tuple(map(folder, roll_in.cross_trained))
     experts = tuple(map(folder, recipe.search.roll_out.experts))
     return replace(
         recipe,
         data=replace(data, files=data.files and folder(data.files), hub=data.hub and folder_or_id(data.hub)),
+        tokenizer=replace(recipe.tokenizer, pretrained=tokenizer and folder_or_id(tokenizer)),
         model=replace(
             model,
             from_run=model.from_run and folder(model.from_run),
@@ -245,14 +249,18 @@ def _with_alpha(settings: Settings) -> Settings:
 
 
 def _refuse_unused(recipe: Recipe, given: Settings, name: str) -> None:
-    start = recipe.model.from_run or recipe.model.pretrained
-    if start is None:
-        return
-    reason = f"is not used, because the model comes from {start}; remove it"
-    if "tokenizer" in given:
-        raise UserError(f"{name}: tokenizer {reason}")
-    if "architecture" in (given.get("model") or {}):
-        raise UserError(f"{name}: model.architecture {reason}")
+    start, tokenizer = recipe.model.from_run or recipe.model.pretrained, recipe.tokenizer.pretrained
+    if start is not None:
+        reason = f"is not used, because the model comes from {start}; remove it"
+        if "tokenizer" in given:
+            raise UserError(f"{name}: tokenizer {reason}")
+        if "architecture" in (given.get("model") or {}):
+            raise UserError(f"{name}: model.architecture {reason}")
+    unused = sorted(set(given.get("tokenizer") or {}) - {"pretrained"}) if tokenizer is not None else []
+    if unused:
+        raise UserError(
+            f"{name}: tokenizer.{unused[0]} is not used, because the tokenizer comes from {tokenizer}; remove it"
+        )
 
 
 def _explain(

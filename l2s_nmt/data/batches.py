@@ -48,8 +48,13 @@ class Batch:
 
     @property
     def target_tokens(self) -> int:
-        """Number of target tokens in the batch, EOS included, padding not."""
-        return int(self.target_lengths.sum())
+        """Number of target tokens in the batch, EOS included, padding not; none of sources alone."""
+        return int(self.target_lengths[self.has_target].sum())
+
+    @property
+    def has_target(self) -> Tensor:
+        """(B,) bool: where there is one; EOS alone stands for a target that is not there."""
+        return self.target_lengths > 1
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

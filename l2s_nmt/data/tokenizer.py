@@ -1,4 +1,4 @@
-"""From text to token ids and back: SentencePiece trained from the corpus, or a pretrained tokenizer.
+"""From text to token ids and back: SentencePiece trained from the corpus or elsewhere, or a pretrained tokenizer.
 
 What is trained here is a `transformers.MarianTokenizer` (Junczys-Dowmunt et al. 2018) around SentencePiece
 (Kudo & Richardson 2018), so that `AutoTokenizer` loads the folder without this package. Ids: pad 0, EOS 1,
@@ -25,9 +25,13 @@ import sentencepiece
 from transformers import AutoTokenizer, MarianTokenizer, PreTrainedTokenizerBase
 
 from l2s_nmt.errors import UserError
-from l2s_nmt.files import is_folder
+from l2s_nmt.files import is_file, is_folder
 
 PAD, EOS, UNKNOWN = 0, 1, 2
+SPECIAL = ("<pad>", "</s>", "<unk>")
+"""By id."""
+SENTENCEPIECE = (".model", ".spm")
+"""How the names of SentencePiece's model files end."""
 
 _LINE_BREAKS = re.compile("[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 """Where ``str.splitlines`` and other programs end a line."""
@@ -89,7 +93,10 @@ def train_tokenizer(
 def load_tokenizer(
     path_or_id: str | Path, *, source_language: str | None = None, target_language: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """Load a tokenizer from a folder (without asking the hub) or by its hub id.
+    """Load a tokenizer from a folder (without asking the hub), by its hub id, or around a SentencePiece model.
+
+    A SentencePiece model (a file that ends with .model or .spm) is of both languages; its pieces keep their order
+    after pad 0, EOS 1 and unknown 2.
 
     Multilingual tokenizers (mBART, M2M-100, NLLB) are set to the two languages, which may be given as the
     tokenizer spells them (`de_DE`, `deu_Latn`) or, where that is unique, by the part before the underscore.
@@ -98,6 +105,8 @@ def load_tokenizer(
     Raises:
         UserError: it cannot be loaded, lacks padding or EOS, or does not know a language.
     """
+    if Path(path_or_id).suffix in SENTENCEPIECE and is_file(path_or_id):
+        return _around(Path(path_or_id))
     local = is_folder(path_or_id)
     try:
         with _without_sacremoses_advice():
@@ -123,6 +132,15 @@ def load_tokenizer(
             if language is not None:
                 setattr(tokenizer, attribute, _language_code(tokenizer, language, str(path_or_id)))
     return tokenizer
+
+
+def _around(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a SentencePiece model that was trained elsewhere."""
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            return _marian([path.read_bytes()] * 2, True, Path(work))
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path}: this is no SentencePiece model that can be read ({error})") from error
 
 
 def copied(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -248,7 +266,8 @@ def _marian(models: list[bytes], joint: bool, work: Path) -> PreTrainedTokenizer
     for name, model in zip(("source", "target"), models, strict=True):
         (work / f"{name}.spm").write_bytes(model)
         pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-        vocabulary = {pieces.id_to_piece(index): index for index in range(pieces.get_piece_size())}
+        words = [pieces.id_to_piece(i) for i in range(pieces.get_piece_size()) if not _is_special(pieces, i)]
+        vocabulary = {piece: index for index, piece in enumerate([*SPECIAL, *words])}
         (work / f"{name}.json").write_text(json.dumps(vocabulary), encoding="utf-8")
         vocabularies.append(work / f"{name}.json")
     with _without_sacremoses_advice():
@@ -261,6 +280,11 @@ def _marian(models: list[bytes], joint: bool, work: Path) -> PreTrainedTokenizer
             split_special_tokens=True,  # "</s>" in a sentence is text, in a plain interpreter too
             clean_up_tokenization_spaces=False,
         )
+
+
+def _is_special(pieces: sentencepiece.SentencePieceProcessor, index: int) -> bool:
+    """No part of a text: padding, ends, unknown, and what was set aside."""
+    return bool(pieces.is_control(index) or pieces.is_unknown(index) or pieces.is_unused(index))
 
 
 def _language_code(tokenizer: PreTrainedTokenizerBase, language: str, name: str) -> str:

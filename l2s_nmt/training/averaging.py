@@ -40,6 +40,7 @@ class Averager:
         self.kind = kind
         self.decay = decay
         self.last = last
+        self.starts = starts
         self.averages = kind != "none" or starts > 1
         self.updates = 0
         self.snapshots = self._begin()

@@ -51,8 +51,7 @@ def search_sums(experience: Experience, batch: Batch, roll_in_costs: Tensor | No
     decisions = experience.decisions
     spread, tied = cost_range(decisions, experience.costs)
     trajectories = experience.trajectories
-    targets = batch.target_lengths[experience.owner]
-    there = targets > 1  # EOS alone stands for a target that is not there
+    targets, there = batch.target_lengths[experience.owner], batch.has_target[experience.owner]
     sums = {
         "states": torch.tensor(decisions.total_visits()),
         "cost_range": decisions.weigh(spread).sum(),

@@ -62,7 +62,7 @@ def _load(
 ) -> Policy:
     if vocabularies(load_tokenizer(run.weights())) != vocabularies(tokenizer):
         raise _refusal(
-            key, run, "its vocabulary is not the learner's; train it on the same data and tokenizer"
+            key, run, "its vocabulary is not the learner's; train one with tokenizer.pretrained of the other"
         )
     policy = Policy(load_model(run.weights()).to(device)).eval().requires_grad_(False)
     if (policy.positions or _ANY) < (learner.positions or _ANY):

@@ -115,7 +115,7 @@ def _open_train(recipe: Recipe) -> tuple[Opened, str]:
 
 
 def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTokenizerBase:
-    """The run's tokenizer: the one that is in the folder, else the starting model's, else a newly trained one.
+    """The run's tokenizer: the one in the folder, else the starting model's or the recipe's, else a new one.
 
     Raises:
         UserError: there is none, and none can be trained.
@@ -126,12 +126,12 @@ def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTo
     }
     if (folder / "tokenizer_config.json").exists():
         return load_tokenizer(folder, **languages)
-    start = model_start(recipe)
+    start = model_start(recipe) or recipe.tokenizer.pretrained
     if start is None:
         if recipe.data.train_targets == "none":
             raise UserError(
-                "data.train_targets is none, so there is no target text to train a tokenizer from; start from "
-                "a trained model (model.from_run or model.pretrained)"
+                "data.train_targets is none, so there is no target text to train a tokenizer from; give one "
+                "(tokenizer.pretrained), or a trained model (model.from_run or model.pretrained)"
             )
         return _train(recipe.tokenizer, corpus, folder, recipe.seed)
     tokenizer = load_tokenizer(start, **languages)

@@ -18,14 +18,18 @@ class Starts:
     """When the next one is due, and what it begins with.
 
     Args:
-        number: of all; 1 is training as usual. Each gets its share of the limits.
-        averager: keeps the first weights, and the mean.
+        averager: keeps the first weights and the mean, and knows how many starts there are; each gets its share of the
+            limits.
         stepper: whose optimiser begins anew each time.
     """
 
-    number: int
     averager: Averager
     stepper: Stepper
+
+    @property
+    def number(self) -> int:
+        """Of all; 1 is training as usual."""
+        return self.averager.starts
 
     def another(self, used: float) -> bool:
         """Whether a start has used up its share of the limits, and is not the last.

@@ -84,7 +84,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
         stepper=stepper,
         schedule=build.build_schedule(recipe),
         averager=averager,
-        starts=Starts(recipe.training.averaging.starts, averager, stepper),
+        starts=Starts(averager, stepper),
         search=build_search(
             recipe.search,
             limit,

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.recipe import Recipe
-from l2s_nmt.recipe_file import as_settings, dump_recipe, make_recipe, parse_overrides, read_recipe
+from l2s_nmt.recipe_file import (
+    as_settings,
+    dump_recipe,
+    make_recipe,
+    parse_overrides,
+    read_recipe,
+    with_absolute_paths,
+)
 from l2s_nmt.search.algorithms import ALGORITHMS
 from tests.helpers import ROOT
 from tests.searches import recipe_of
@@ -334,6 +341,21 @@ def test_keys_that_a_model_from_elsewhere_leaves_unused_are_refused(start: str, 
     file.write_text(TEXT.replace("  architecture: {d_model: 64, heads: 4}\n", f"  {start}: there\n"))
     assert read_recipe(file).model.dropout is None
     assert "tokenizer is not used, because the model comes from there" in refused(file, "tokenizer={}")
+
+
+def test_a_tokenizer_from_elsewhere_stands_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refused(file, "tokenizer={pretrained: there, vocabulary: 300}")
+    assert f"{file}: tokenizer." in message
+    assert "is not used, because the tokenizer comes from there; remove it" in message
+    settings = yaml.safe_load(file.read_text())
+    settings["tokenizer"] = {"pretrained": "there"}
+    file.write_text(yaml.safe_dump(settings))
+    recipe = read_recipe(file)
+    assert as_settings(recipe)["tokenizer"] == {"pretrained": "there"}
+    assert with_absolute_paths(recipe).tokenizer == recipe.tokenizer  # may be an id of the hub
+    monkeypatch.chdir(file.parent)
+    Path("there").mkdir()
+    assert with_absolute_paths(recipe).tokenizer.pretrained == str(file.parent / "there")
 
 
 # ---- files that are no recipe --------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
@@ -286,3 +287,39 @@ def test_t5(tmp_path: Path, joint: PreTrainedTokenizerBase) -> None:
     tokenizer = load_tokenizer(tmp_path, source_language="de", target_language="en")
     assert encode_targets(tokenizer, ["a b", ""]) == [[3, 4, 1], [1]]
     assert decode(tokenizer, [[0, 3, 4, 1]]) == ["a b"]
+
+
+@pytest.mark.parametrize(
+    "ids", [{}, {"pad_id": 3, "bos_id": 2, "eos_id": 1, "unk_id": 0}, {"bos_id": -1, "eos_id": -1}]
+)
+def test_a_sentencepiece_model_of_others(ids: dict[str, int], tmp_path: Path) -> None:
+    file = tmp_path / "others.model"
+    with file.open("wb") as writer:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(SOURCES + TARGETS),
+            model_writer=writer,
+            vocab_size=300,
+            user_defined_symbols=["<br>"],
+            minloglevel=2,
+            **ids,
+        )
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    tokenizer = load_tokenizer(file)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    for ours in (tokenizer, load_tokenizer(tmp_path / "saved")):
+        assert (ours.pad_token_id, ours.eos_token_id, ours.unk_token_id) == (PAD, EOS, UNKNOWN)
+        assert sorted(ours.get_vocab().values()) == list(range(len(ours)))
+        for encode in (encode_sources, encode_targets):
+            encoded = encode(ours, [TARGETS[0], "a <br> b", "Ω"])
+            pieces = [ours.convert_ids_to_tokens(sequence[:-1]) for sequence in encoded]
+            assert pieces[:2] == theirs.encode([TARGETS[0], "a <br> b"], out_type=str)
+            assert UNKNOWN in encoded[2]
+            assert all(sequence[-1] == EOS for sequence in encoded)
+        assert decode(ours, encode_targets(ours, TARGETS)) == TARGETS
+
+
+def test_a_file_that_is_no_sentencepiece_model(tmp_path: Path) -> None:
+    file = tmp_path / "broken.model"
+    file.write_bytes(b"nothing of the kind")
+    with pytest.raises(UserError, match=r"broken\.model: this is no SentencePiece model that can be read"):
+        load_tokenizer(file)

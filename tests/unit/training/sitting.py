@@ -112,7 +112,7 @@ class Sitting:
             stepper=stepper,
             schedule=self.schedule,
             averager=self.averager,
-            starts=Starts(self.starts, self.averager, stepper),
+            starts=Starts(self.averager, stepper),
             search=self.search,
             aggregate=self.aggregate,
             objective=self.objective,

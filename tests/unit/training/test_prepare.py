@@ -14,7 +14,13 @@ import torch
 from datasets import Dataset
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.data.tokenizer import encode_sources, encode_targets, train_tokenizer, vocabularies
+from l2s_nmt.data.tokenizer import (
+    encode_sources,
+    encode_targets,
+    load_tokenizer,
+    train_tokenizer,
+    vocabularies,
+)
 from l2s_nmt.errors import UserError
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import read_recipe
@@ -258,3 +264,24 @@ def test_the_tokenizer_of_a_streamed_corpus_is_trained_on_its_head(
         find_tokenizer(recipe, read_corpus(recipe, print), tmp_path / "tokenizer")
     assert seen == [[source for source, _ in PAIRS[:11]], [target for _, target in PAIRS[:11]]]
     assert not (tmp_path / "tokenizer").exists()
+
+
+@pytest.mark.parametrize("train_targets", ["required", "none"])
+def test_a_tokenizer_that_is_there_already_is_not_trained(
+    train_targets: str, corpus: Path, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: Any, **__: Any) -> None:
+        raise AssertionError("a tokenizer was trained")
+
+    monkeypatch.setattr("l2s_nmt.training.prepare.train_tokenizer", train)
+    settings = tiny_recipe(corpus, **({"search": BANDIT} if train_targets == "none" else {}))
+    settings["data"]["train_targets"] = train_targets
+    settings["tokenizer"] = {"pretrained": str(tokenizer_folder)}
+    recipe = read_recipe(write_recipe(tmp_path / "recipe.yaml", settings))
+    corpus_read = read_corpus(recipe, print)
+    theirs = vocabularies(load_tokenizer(tokenizer_folder))
+    for _ in range(2):  # the second time from the run's own folder
+        tokenizer = find_tokenizer(recipe, corpus_read, tmp_path / "tokenizer")
+        assert vocabularies(tokenizer) == theirs
+        settings["tokenizer"]["pretrained"] = "gone"
+    assert find_model(recipe, tokenizer).get_input_embeddings().num_embeddings == 80

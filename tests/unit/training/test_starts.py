@@ -34,7 +34,7 @@ def starts_of(number: int, ended: int) -> Starts:
     averager = Averager(nn.Linear(1, 1), "none", decay=0.9, last=1, starts=number)
     for _ in range(ended):
         averager.start_again()
-    return Starts(number, averager, None)  # type: ignore[arg-type]
+    return Starts(averager, None)  # type: ignore[arg-type]
 
 
 def mean(several: list[Weights]) -> Weights:
