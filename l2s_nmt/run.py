@@ -179,8 +179,9 @@ def _same_recipe(run: Run, recipe: Recipe) -> None:
     written = with_absolute_paths(run.read_recipe())
     there, now = flatten(as_settings(written)), flatten(as_settings(recipe))
     changed = sorted(key for key in there.keys() | now.keys() if there.get(key) != now.get(key))
-    falls = recipe.training.schedule in ("linear", "cosine")
-    free = {_MOVED} if falls else {_MOVED, *_LIMITS}
+    training = recipe.training
+    went_by_limits = training.schedule in ("linear", "cosine") or training.averaging.starts > 1
+    free = {_MOVED} if went_by_limits else {_MOVED, *_LIMITS}
     if set(changed) <= free:
         if changed:
             write_text(run.recipe_path, dump_recipe(recipe))
@@ -221,7 +222,7 @@ _MOVED = "data.files"
 _LIMITS = tuple(
     f"training.{name}" for name in ("max_updates", "max_epochs", "max_minutes", "max_roll_outs", "patience")
 )
-"""What may be raised, to train a run further, unless the learning rate has fallen by it."""
+"""What may be raised, to train a run further, unless the learning rate or the starts have gone by it."""
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -136,17 +136,26 @@ def test_a_model_on_the_hub_is_no_folder(tmp_path: Path, monkeypatch: pytest.Mon
         assert run.read_recipe().model.pretrained == written
 
 
-def test_limits_may_be_raised_unless_the_learning_rate_has_fallen_by_them(tmp_path: Path) -> None:
-    for schedule in ("constant", "cosine"):
-        path = tmp_path / schedule
-        short, long = (recipe(training={"max_updates": n, "schedule": schedule}) for n in (5, 9))
-        train(open_run(path, short, []))
-        if schedule == "constant":
-            assert open_run(path, long, []).read_recipe() == long
-            seeded = recipe(seed=2, training={"max_updates": 9, "schedule": schedule})
-            assert "(seed: 1 there, 2 now)" in refused(path, seeded)
-        else:
-            assert "(training.max_updates: 5 there, 9 now)" in refused(path, long)
+@pytest.mark.parametrize(
+    ("settings", "may"),
+    [
+        ({"schedule": "constant"}, True),
+        ({"schedule": "cosine"}, False),
+        ({"schedule": "constant", "averaging": {"starts": 2}}, False),
+    ],
+)
+def test_limits_may_be_raised_unless_training_went_by_them(
+    settings: dict[str, Any], may: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    short, long = (recipe(training={"max_updates": n, **settings}) for n in (5, 9))
+    train(open_run(path, short, []))
+    if may:
+        assert open_run(path, long, []).read_recipe() == long
+        seeded = recipe(seed=2, training={"max_updates": 9, **settings})
+        assert "(seed: 1 there, 2 now)" in refused(path, seeded)
+    else:
+        assert "(training.max_updates: 5 there, 9 now)" in refused(path, long)
 
 
 def test_files_may_have_moved_but_not_changed(run: Run, tmp_path: Path) -> None:
