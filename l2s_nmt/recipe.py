@@ -246,10 +246,10 @@ class Training:
         )
         if all(limit is None for limit in limits):
             raise ValueError("give a limit: max_updates, max_epochs, max_minutes, max_roll_outs or patience")
-        if self.averaging.starts > 1 and all(limit is None for limit in limits[:-1]):
+        if self.averaging.starts > 1 and self.patience is not None:
             raise ValueError(
-                "averaging.starts share out a limit, and patience tells none; give max_updates, max_epochs, "
-                "max_minutes or max_roll_outs"
+                "averaging.starts share out a limit, and patience is none: it would end the first validations of a new "
+                "start; remove it, and give max_updates, max_epochs, max_minutes or max_roll_outs"
             )
         falls = self.schedule in ("linear", "cosine")
         if falls and self.max_updates is None and self.max_minutes is None:
@@ -296,6 +296,11 @@ class Recipe:
                 "data.streaming false, or search.roll_in.cross_trained []"
             )
         training = self.training
+        if self.data.streaming and training.averaging.starts > 1 and training.max_epochs is not None:
+            raise ValueError(
+                "averaging.starts share out training.max_epochs, and data.streaming does not know how long the first "
+                "one is; set training.max_updates or max_minutes in its place, or data.streaming false"
+            )
         others = (training.max_updates, training.max_epochs, training.max_minutes, training.patience)
         nothing = self.search.roll_out.policy in ("none", "expert") or (
             self.search.roll_out.policy == "reference" and self.search.decisions.candidates == "full"

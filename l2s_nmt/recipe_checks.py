@@ -70,7 +70,9 @@ def _unused(search: Search) -> str | None:
             "loss.weight is 0, so the roll-in would go unused; set roll_in.policy reference, or loss.weight"
         )
     if search.aggregation or search.bandit:
-        return "loss.weight is 0, so aggregation and bandit would go unused; remove them, or set loss.weight"
+        return (
+            "loss.weight is 0, so aggregation and bandit would go unused; set them null, or set loss.weight"
+        )
     return None
 
 
@@ -121,7 +123,7 @@ def _coaching(search: Search) -> str | None:
     if search.loss.weight == 0 or not search.reference.coaching:
         return None
     if search.roll_out.policy != "none":
-        return "coaching is of the action that is imitated; set roll_out.policy none, or remove reference.coaching"
+        return "coaching is of the action that is imitated; set roll_out.policy none, or reference.coaching 0"
     if reference == "mcts":
         return "coaching weighs every token's cost; mcts knows those it tried: use another reference"
     if reference == "bleu":
@@ -171,7 +173,12 @@ def _reference_roll_out(search: Search) -> str | None:
         return problem
     if search.decisions.candidates != "full" or reference == "own":
         return None
-    if reference == "edit_distance" and not (cost.name == "edit_distance" and _on_tokens(cost)):
+    if reference == "edit_distance" and cost.name == "edit_distance" and not _on_tokens(cost):
+        return (
+            "the edit_distance reference does not answer for words over the whole vocabulary; set cost.unit tokens, "
+            "or decisions.candidates top_k"
+        )
+    if reference == "edit_distance" and cost.name != "edit_distance":
         return (
             f"the edit_distance reference does not answer for cost {cost.name} over the whole vocabulary; set "
             "cost.name edit_distance, reference.name suffix, or decisions.candidates top_k"
@@ -215,6 +222,8 @@ def _mcts(search: Search) -> str | None:
 
 def _whole_translation(search: Search) -> str | None:
     loss, decisions, roll_out = search.loss, search.decisions, search.roll_out
+    if loss.weight == 0:
+        return None
     parts = {
         f"loss.name {' or '.join(WHOLE_TRANSLATION)}": loss.name in WHOLE_TRANSLATION,
         "roll_out.policy trajectory": roll_out.policy == "trajectory",
@@ -254,12 +263,16 @@ def _prefixes(search: Search) -> str | None:
             f"{loss.name} needs the cost of every token; set roll_out.policy reference or expert, and "
             "decisions.candidates full"
         )
+    if search.roll_out.policy == "reference" and search.reference.name == "mcts":
+        return (
+            f"{loss.name} needs the cost of every token, and mcts knows those it tried; use another reference"
+        )
     if search.decisions.states != "all":
         return f"{loss.name} compares whole prefixes; set decisions.states all"
     if search.roll_in.samples < 2:
         return f"{loss.name} compares translations of a sentence; set roll_in.samples 2 or more"
     if search.aggregation is not None:
-        return f"{loss.name} compares what one policy wrote; remove aggregation"
+        return f"{loss.name} compares what one policy wrote; set aggregation null"
     return None
 
 
@@ -273,6 +286,8 @@ def _bandit(search: Search) -> str | None:
         return "bandit draws one of some candidates; set decisions.candidates top_k"
     if decisions.states != "uniform" or decisions.per_sentence != 1:
         return "bandit deviates once a sentence; set decisions.states uniform and decisions.per_sentence 1"
+    if search.roll_in.samples > 1:
+        return "bandit observes one loss a sentence; set roll_in.samples 1"
     if search.bandit.estimator == "regression" and search.loss.name != "cost_regression":
         return "bandit.estimator regression trains the regressor; set loss.name cost_regression"
     return None
@@ -282,7 +297,7 @@ def _aggregation(search: Search) -> str | None:
     if search.aggregation and search.roll_out.policy not in ("none", "reference", "expert"):
         return (
             f"costs of roll_out.policy {search.roll_out.policy} are those of a policy that is gone when they are "
-            "replayed; set roll_out.policy none, reference or expert, or remove aggregation"
+            "replayed; set roll_out.policy none, reference or expert, or aggregation null"
         )
     return None
 
@@ -305,12 +320,17 @@ def _loss(search: Search) -> str | None:
         return None
     row = LOSSES[loss.name]
     if loss.alpha is not None and not row.uses_alpha:
-        return f"loss {loss.name} has no alpha; remove it, or choose a loss that has one: {_with_alpha()}"
+        return f"loss {loss.name} has no alpha; set it null, or choose a loss that has one: {_with_alpha()}"
     if loss.support == "candidates":
         if not row.normalises:
-            return f"loss {loss.name} has no choice of support; remove loss.support"
+            return f"loss {loss.name} has no choice of support; set loss.support vocabulary"
         if search.decisions.candidates == "full":
-            return "loss.support candidates leaves the rest of the vocabulary out; set decisions.candidates top_k"
+            listed = search.roll_out.policy in ("reference", "mixed") and search.reference.name != "mcts"
+            instead = ", or decisions.candidates top_k" if listed else ""
+            return (
+                "loss.support candidates leaves the rest of the vocabulary out, which decisions.candidates full does "
+                f"not; set loss.support vocabulary{instead}"
+            )
     return None
 
 
@@ -322,6 +342,8 @@ def _cost(search: Search) -> str | None:
     cost = search.cost
     if (cost.name == "sum") != bool(cost.terms):
         return "cost.name sum and cost.terms need each other; a term is {name: bleu, weight: 1.0}"
+    if cost.terms and (cost.unit or cost.function or cost.smoothing != "add_k"):
+        return "cost.unit, smoothing and function are of single costs; give them in each of cost.terms"
     for term in cost.terms or (cost,):
         row = COSTS[term.name]
         if term.unit is not None and term.unit not in row.units:

@@ -51,7 +51,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     sources: dict[KeyPath, str] = {}
     for item in overrides:
         settings = parse_overrides([item])
-        given = merge(given, settings)
+        given = put_over(given, settings)
         sources.update(dict.fromkeys(_paths(settings), _shown(item)))
     return _validate(given, str(path), lines, sources)
 
@@ -124,6 +124,14 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> Settings:
         below = merged.get(key)
         merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
+
+
+def put_over(base: Mapping[str, Any], top: Mapping[str, Any]) -> Settings:
+    """Settings of a recipe with others over them; a tokenizer that is there replaces all keys of one to be trained."""
+    tokenizer = top.get("tokenizer")
+    if isinstance(tokenizer, dict) and tokenizer.get("pretrained") is not None:
+        base = {**base, "tokenizer": {}}
+    return merge(base, top)
 
 
 def parse_overrides(overrides: Iterable[str]) -> Settings:
@@ -235,8 +243,12 @@ def _with_algorithm(given: Settings) -> Settings:
     algorithm = search.get("algorithm", "teacher_forcing")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         return given
-    row: Settings = {"search": {"algorithm": algorithm, **ALGORITHMS[algorithm].settings}}
-    return _with_alpha(merge(row, given))
+    row: Settings = {"algorithm": algorithm, **ALGORITHMS[algorithm].settings}
+    usual, own = row["loss"], search.get("loss")
+    if isinstance(own, dict) and own.get("name", usual.get("name")) != usual.get("name"):
+        # Its scale and support are those of the loss that another one has replaced.
+        row["loss"] = {key: value for key, value in usual.items() if key not in ("alpha", "support")}
+    return _with_alpha(merge({"search": row}, given))
 
 
 def _with_alpha(settings: Settings) -> Settings:

@@ -192,7 +192,7 @@ class Loss:
     support: Literal["vocabulary", "candidates"] = "vocabulary"
     """Normalise the policy over all tokens, or over the candidates alone (sampled softmax)."""
     weight: NonNegative = 0.0
-    """Weight of the cost-sensitive loss."""
+    """Weight of the cost-sensitive loss; minimum_risk weighs so much over roll_in.samples."""
     cross_entropy: NonNegative = 1.0
     """Weight of the cross-entropy on the reference."""
 

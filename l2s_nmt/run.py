@@ -205,16 +205,26 @@ def same_data(run: Run, stamps: dict[str, str]) -> None:
     if not run.data.exists():
         write_json(run.data, stamps)
         return
-    try:
-        there = json.loads(run.data.read_text(encoding="utf-8"))
-        changed = [split for split, stamp in stamps.items() if there[split] != stamp]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{run.data}: damaged ({error!r}); remove it if the data are the same") from error
+    there = read_stamps(run)
+    changed = [split for split, stamp in stamps.items() if there.get(split) != stamp]
     if changed:
         raise UserError(
             f"{run.path}: was begun with other data ({' and '.join(changed)}); bring them back, or choose another "
             "--output"
         )
+
+
+def read_stamps(run: Run) -> dict[str, str]:
+    """Of each split that a run was begun with, what tells it from others.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    try:
+        there: dict[str, str] = json.loads(run.data.read_text(encoding="utf-8"))
+        return {split: there[split] for split in ("train", "valid")}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{run.data}: damaged ({error!r}); remove it if the data are the same") from error
 
 
 _MOVED = "data.files"

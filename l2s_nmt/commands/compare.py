@@ -11,6 +11,7 @@ from l2s_nmt.commands.evaluate import evaluate_split
 from l2s_nmt.commands.options import BeamOption, PenaltyOption, SplitOption
 from l2s_nmt.commands.terminal import console, say, writing_to
 from l2s_nmt.commands.texts import read_lines, read_references
+from l2s_nmt.errors import UserError
 
 
 def compare(
@@ -61,6 +62,15 @@ def compare(
     from l2s_nmt.evaluation.texts import decoding_text
     from l2s_nmt.processes import together
 
+    of_runs = {
+        "--split": split,
+        "--beam": beam,
+        "--length-penalty": length_penalty,
+        "--exposure": exposure,
+    }
+    unused = [option for option, value in of_runs.items() if value is not None]
+    if unused and (sources or references):
+        raise UserError(f"{unused[0]} is of runs, and files bring their own sentences; leave it out")
     with together() as processes:
         with processes.main_first():  # which says alone what is wrong
             given = _read_references(sources, references or []) if sources or references else None

@@ -30,7 +30,9 @@ def check_output(path: Path) -> None:
 
 def is_stream(path: Path) -> bool:
     """Whether it is a pipe, a terminal or another device, which cannot be moved to its place when it is whole."""
-    return path.exists() and (not is_file(path) or path.parts[:2] in (("/", "dev"), ("/", "proc")))
+    in_memory = path.parts[:3] == ("/", "dev", "shm")  # of the devices the one that is a folder of files
+    device = path.parts[:2] in (("/", "dev"), ("/", "proc")) and not in_memory
+    return path.exists() and (device or not is_file(path))
 
 
 class GrowingFile:

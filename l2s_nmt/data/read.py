@@ -150,7 +150,8 @@ def read_records(
             raise UserError(
                 f"{where}: {wanted.source} has {len(sources)} texts; only the target may have several"
             )
-        yield sources[0], further[0] if further else [], line
+        references = [*further[0][:1], *filter(None, further[0][1:])] if further else []
+        yield sources[0], references, line
     if line == 0:
         raise UserError(f"{origin}: empty; there must be at least one sentence")
 

@@ -55,8 +55,12 @@ def render_card(run: Run) -> str:
 
 
 def _last_name(path: str) -> str:
-    """Of a path from the root; other names are kept."""
-    return os.path.basename(path) if os.path.isabs(path) else path
+    """Of a path from the root, with that of the run for a part of one; other names are kept."""
+    if not os.path.isabs(path):
+        return path
+    folder, last = os.path.split(path)
+    of_a_run = last in ("tokenizer", *get_args(WeightsName))
+    return f"{os.path.basename(folder)}/{last}" if of_a_run else last
 
 
 def _front_matter(recipe: Recipe) -> str:
@@ -111,6 +115,8 @@ def _training(recipe: Recipe, metrics: list[dict[str, Any]], environment: dict[s
     rows = {"data": _corpus(recipe.data)}
     if recipe.model.from_run or recipe.model.pretrained:
         rows["started from"] = str(recipe.model.from_run or recipe.model.pretrained)
+    if recipe.tokenizer.pretrained:
+        rows["tokenizer"] = recipe.tokenizer.pretrained
     if metrics:
         last = metrics[-1]
         rows["training"] = (

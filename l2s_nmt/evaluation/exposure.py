@@ -22,7 +22,7 @@ from l2s_nmt.architecture import load_model
 from l2s_nmt.data.batches import Batch, collate
 from l2s_nmt.data.tokenizer import encode_sources, encode_targets, load_tokenizer
 from l2s_nmt.decoding import best_tokens
-from l2s_nmt.evaluation.runs import TestSet, read_test_set, weights_digest
+from l2s_nmt.evaluation.runs import TestSet, read_test_set, refuse_unwritable, weights_digest, writing_in
 from l2s_nmt.evaluation.types import ExposureRange
 from l2s_nmt.files import write_json
 from l2s_nmt.model import Policy
@@ -54,7 +54,7 @@ def exposure_of_run(
         done: told how many sentences are done, of how many.
 
     Raises:
-        UserError: the run has no weights, or the split is missing or unsound.
+        UserError: the run has no weights or cannot be written, or the split is missing or unsound.
     """
     path = run.path / "exposure" / f"{split}.json"
     test_set = read_test_set(run.read_recipe(), split)
@@ -66,8 +66,10 @@ def exposure_of_run(
     }
     found = _read(path, made_by)
     if found is None:
+        refuse_unwritable(run, path)
         found = _measure(run, test_set, most, done)
-        write_json(path, {"made_by": made_by, "ranges": [asdict(row) for row in found]})
+        with writing_in(run):
+            write_json(path, {"made_by": made_by, "ranges": [asdict(row) for row in found]})
     return found
 
 

@@ -71,9 +71,18 @@ def _caption(comparison: Comparison) -> str:
             rf"Means over seeds $\pm$ standard deviation ({', '.join(map(str, counts))} seeds from top to bottom)."
         )
     if len(counts) > 1:
-        test = "approximate randomisation" if max(counts) == 1 else "two-level bootstrap and $t$ test"
         parts.append(
-            rf"$\dagger$ better, $\ddagger$ worse than {escape_latex(comparison.baseline.name)}, $p < 0.05$ ({test})."
+            rf"$\dagger$ better, $\ddagger$ worse than {escape_latex(comparison.baseline.name)}, $p < 0.05$ "
+            f"({_tests(comparison)})."
         )
     signatures = [f"{LABELS[name]} {escape_latex(text)}" for name, text in comparison.signatures.items()]
     return " ".join([*parts, f"Signatures: {'; '.join(signatures)}."])
+
+
+def _tests(comparison: Comparison) -> str:
+    """Those by which the systems were compared with the first."""
+    over_seeds = {system.bleu.over_seeds for system in comparison.systems[1:]}
+    tests = {True: "two-level bootstrap and $t$ test", False: "approximate randomisation"}
+    if len(over_seeds) == 1:
+        return tests[over_seeds.pop()]
+    return f"{tests[True]}; of systems with one seed {tests[False]}"

@@ -145,16 +145,13 @@ def evaluate_run(
         test_set = read_test_set(run.read_recipe(), split)
         found = scores_of(run, test_set, decoding, weights)
         if found is None:
-            with _writing(run):  # found out before hours of translating, not after
-                probe = path.with_name(".writable")
-                write_text(probe, "")
-                probe.unlink()
+            refuse_unwritable(run, path)  # before hours of translating, not after
         return test_set, found
 
     def finish() -> Scores:
         scores = score(translations, test_set.references)
         made_by = _made_by(run, test_set, decoding, weights, translations)
-        with _writing(run):
+        with writing_in(run):
             write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
             write_scores(path, scores, split=split, decoding=made_by)
             write_card(run)
@@ -191,8 +188,25 @@ def scores_of(
     return read_scores(path) if same else None
 
 
+def refuse_unwritable(run: Run, path: Path) -> None:
+    """See that a file of a run can be written, before the work whose result it will hold.
+
+    Raises:
+        UserError: it cannot.
+    """
+    with writing_in(run):
+        probe = path.with_name(".writable")
+        write_text(probe, "")
+        probe.unlink()
+
+
 @contextmanager
-def _writing(run: Run) -> Iterator[None]:
+def writing_in(run: Run) -> Iterator[None]:
+    """Within this context what cannot be written in a run is an error of the user's.
+
+    Raises:
+        UserError: names it.
+    """
     try:
         yield
     except OSError as error:

@@ -280,7 +280,10 @@ def _hardware(run: Run) -> str | None:
 
 
 def _training_words(prepared: Prepared, systems: Sequence[System]) -> TrainingWords | None:
-    """Count in the first run's training data; None where there is no run, or its data are gone or streamed."""
+    """Count in the training split of the first run's corpus, whatever filters and folds leave out of it.
+
+    None where there is no run, or its data are gone or streamed.
+    """
     first = next(iter(prepared.runs.values()), None)
     if first is None:
         return None

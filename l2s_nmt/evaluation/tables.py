@@ -80,8 +80,8 @@ def _frequency(comparison: Comparison) -> Table | None:
         comparison,
         "frequency",
         "By the rarest source word",
-        "Groups by how often the rarest word of the source occurs in the first run's training data; in parentheses the "
-        "difference from the baseline.",
+        "Groups by how often the rarest word of the source occurs in the training split of the first run's corpus (all "
+        "of it, filters and folds aside); in parentheses the difference from the baseline.",
         lambda system: system.by_frequency,
     )
 
@@ -99,8 +99,8 @@ def _word(comparison: Comparison) -> Table | None:
         "word",
         "By the frequency of the target word",
         "Percentage of the words of the translations that the reference has, and of the reference's that the "
-        "translations have, by how often the word occurs in the target sentences of the first run's training data; in "
-        "parentheses the difference from the baseline.",
+        "translations have, by how often the word occurs in the target sentences of the training split of the first "
+        "run's corpus (all of it, filters and folds aside); in parentheses the difference from the baseline.",
         ("", *(f"{bucket.label} ({bucket.words:,} words)" for bucket in first)),
         tuple(
             (number, tuple(cells(system, share) for share in ("precision", "recall")))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import MarianMTModel, MarianTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.data.tokenizer import vocabularies
 from l2s_nmt.errors import UserError
@@ -39,17 +39,22 @@ def ctranslate2() -> Any:
     return package
 
 
-def refuse_unknown(model: PreTrainedModel) -> None:
-    """Make sure that a model can be converted.
+def refuse_unknown(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make sure that a model can be converted, and used with its tokenizer as the page beside it says.
 
     Raises:
-        UserError: it is of another architecture.
+        UserError: one of them is of another kind.
     """
     if not isinstance(model, MarianMTModel):
         raise UserError(
             f"export: the model is a {type(model).__name__}; only Marian's architecture is converted here, which new "
             "models and Opus-MT have. ct2-transformers-converter may know it: try it on the folder of the weights, and "
             "check what comes out"
+        )
+    if not isinstance(tokenizer, MarianTokenizer):
+        raise UserError(
+            f"export: the tokenizer is a {type(tokenizer).__name__}; only Marian's are exported here, which are around "
+            "SentencePiece models"
         )
     config = model.config
     if config.encoder_attention_heads != config.decoder_attention_heads:
@@ -78,9 +83,9 @@ def convert(
         quantization: how weights are stored.
 
     Raises:
-        UserError: CTranslate2 is not installed, or the model is of another architecture.
+        UserError: CTranslate2 is not installed, or model or tokenizer are of another kind.
     """
-    refuse_unknown(model)
+    refuse_unknown(model, tokenizer)
     model.config.normalize_before = model.config.normalize_embedding = False  # so says its loader of Marian
     spec = ctranslate2().converters.transformers.BartLoader().get_model_spec(model)
     bias = model.final_logits_bias.flatten().clone()

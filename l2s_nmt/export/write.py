@@ -44,7 +44,7 @@ def export_run(
     recipe, folder = run.read_recipe(), run.weights(weights)
     test_set = read_test_set(recipe, split)
     translator = load_translator(run, decoding_of(recipe), weights)
-    refuse_unknown(translator.model)
+    refuse_unknown(translator.model, translator.tokenizer)
     done, total = 0, 2 * len(test_set.sources)
 
     def count(more: int) -> None:

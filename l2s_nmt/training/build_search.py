@@ -82,8 +82,11 @@ def build_reference(settings: SearchSettings, cost: Cost) -> Reference:
 def _optimal(settings: SearchSettings, cost: Cost) -> Reference:
     chosen = settings.reference
     if chosen.function is not None:
-        asked = ("complete", "costs") if settings.decisions.candidates == "full" else ("complete",)
-        return _own(chosen.function, cost, asked)
+        weighs = settings.roll_out.policy == "reference" or (
+            settings.roll_out.policy == "none" and chosen.coaching > 0
+        )
+        asked = ("costs",) if weighs and settings.decisions.candidates == "full" else ()
+        return _own(chosen.function, cost, ("complete", *asked))
     if chosen.name == "copy":
         return Copy(cost)
     if chosen.name == "suffix":
@@ -122,16 +125,18 @@ def _roll_in(
     return RollIn(
         policy=roll_in.policy,
         decoding=decoding,
-        # An optimal reference that rolls in from the start writes the target.
-        reference=None
-        if roll_in.policy == "reference" and settings.reference.quality == "optimal"
-        else reference,
+        reference=None if roll_in.policy == "reference" and _writes_the_target(settings) else reference,
         p_reference=_schedule(roll_in.p_reference),
         mix_unit=roll_in.mix_unit,
         keeps_trunk=settings.roll_out.policy not in ("none", "trajectory")
         and settings.decisions.candidates != "full",
         cross_trained=cross_trained,
     )
+
+
+def _writes_the_target(settings: SearchSettings) -> bool:
+    """As an optimal reference does from the start; one of the user's own may be any."""
+    return settings.reference.quality == "optimal" and settings.reference.name != "own"
 
 
 def _roll_out(settings: SearchSettings, cost: Cost, reference: Reference | None, experts: Experts) -> RollOut:

@@ -68,6 +68,8 @@ class Progress:
     """Energy taken, over all sittings in which a device told it."""
     started_at: int = 0
     """Updates before the latest start from the first weights."""
+    blocks: int | None = None
+    """Of an epoch; of a streamed corpus not known before its end was reached, in this sitting or another."""
     finished: bool = False
 
     def observe(self, loss: float) -> None:

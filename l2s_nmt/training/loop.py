@@ -162,7 +162,8 @@ class Trainer:
             if self.progress.batch == len(updates):
                 self.progress.block, self.progress.batch = self.progress.block + 1, 0
                 updates = self._updates()
-            used = self.limits.used(self.progress, len(updates or ()), self.data.blocks())
+            self.progress.blocks = self.data.blocks() or self.progress.blocks
+            used = self.limits.used(self.progress, len(updates or ()), self.progress.blocks)
             self.recorder.after_update(self.progress, used, stopping=self.stopping)
             if self.stopping and not self.progress.finished:
                 raise Interrupted(self.signals.number or signal.SIGTERM)
@@ -185,13 +186,14 @@ class Trainer:
         parts = [self._load(share) for share in shares]
         with whole(self.policy):
             experiences = [self._search(part) for part in parts]
+            new = len(parts)
             if self.aggregate is not None:
                 self._replay(self.aggregate, shares, parts, experiences)
             searched = time.monotonic()
             counts = self._count(parts, experiences)
             self.progress.update += 1
             self.progress.sentences += len(rows)
-            sums = None if self.unsound else self._differentiate(parts, experiences, counts)
+            sums = None if self.unsound else self._differentiate(parts, experiences, counts, new)
         fault = "a cost is not finite" if sums is None else self._step(sums)
         if fault is None:
             self.progress.skipped_in_a_row = 0
@@ -202,16 +204,24 @@ class Trainer:
         self.sums.add({"seconds": now - started, "seconds_update": now - searched})
 
     def _differentiate(
-        self, parts: list[Batch], experiences: list[Experience | None], counts: Counts
+        self, parts: list[Batch], experiences: list[Experience | None], counts: Counts, new: int
     ) -> Sums:
-        """Make the gradient, and sum up what is to be logged."""
+        """Make the gradient, and sum up what is to be logged.
+
+        Only the first ``new`` parts are looked at more closely: roll-ins that are replayed are those of a policy that
+        is gone, and would hide what this one does.
+        """
         self.policy.train()
         sums = Sums()
         for index, (part, experience) in enumerate(zip(parts, experiences, strict=True)):
             last = index == len(parts) - 1
             with self.stepper.part(last):
-                self._backward(part, experience, counts, sums)
+                self._backward(part, experience, counts, sums, logs=index < new and self._logs())
         return sums
+
+    def _logs(self) -> bool:
+        """Whether this update is one of those that are looked at more closely."""
+        return self.progress.update % self.limits.log_every == 0
 
     def _skip(self, fault: str, parts: list[Batch], experiences: list[Experience | None]) -> None:
         """Count an update that was not made.
@@ -302,14 +312,15 @@ class Trainer:
             self.progress.observe(total[6] / total[7])
         return Counts(tokens=total[0], states=total[1])
 
-    def _backward(self, batch: Batch, experience: Experience | None, counts: Counts, sums: Sums) -> None:
+    def _backward(
+        self, batch: Batch, experience: Experience | None, counts: Counts, sums: Sums, *, logs: bool
+    ) -> None:
         if not len(batch):  # fewer sentences than parts
             if self.accelerator.num_processes > 1:
                 self.stepper.backward(self._nothing())
             return
-        logs = experience is not None and self.progress.update % self.limits.log_every == 0
         on_cpu = self.accelerator.device.type == "cpu"
-        watch = (lambda *seen: sums.add(score_sums(*seen))) if logs else None
+        watch = (lambda *seen: sums.add(score_sums(*seen))) if logs and experience is not None else None
         with self.accelerator.autocast(), FastDropout() if on_cpu else nullcontext():
             loss, terms = self.objective(self.stepper.module, batch, experience, counts, watch)
         # Data-parallel training averages gradients over processes; the counts are already global.

@@ -6,6 +6,7 @@ probable each token is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from l2s_nmt.data.tokenizer import load_tokenizer, vocabularies
 from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.recipe import Data, Fold, Recipe
-from l2s_nmt.run import Run
+from l2s_nmt.run import Run, read_stamps
 
 _ANY = 2**63
 """Positions of a model that has no limit."""
@@ -24,9 +25,20 @@ _CROSS_TRAINED, _EXPERTS = "search.roll_in.cross_trained", "search.roll_out.expe
 
 
 def load_cross_trained(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, learner: Policy, device: torch.device
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    learner: Policy,
+    device: torch.device,
+    stamps: Mapping[str, str],
 ) -> list[Policy]:
     """The best weights of the runs that roll in, in evaluation mode and without gradients.
+
+    Args:
+        recipe: of the learner.
+        tokenizer: of the learner.
+        learner: that they roll in for.
+        device: where they shall be.
+        stamps: of each split of the learner's data, what tells it from others.
 
     Raises:
         UserError: a run left out another part than its place says, numbers the sentences in another way, or its model
@@ -35,9 +47,20 @@ def load_cross_trained(
     runs = [Run(Path(path)) for path in recipe.search.roll_in.cross_trained]
     for part, run in enumerate(runs):
         problem = _problem(run.read_recipe().data, recipe.data, Fold(len(runs), part))
+        if problem is None and read_stamps(run).get("train") != stamps["train"]:
+            problem = "its training data are others, so that it has seen other sentences; train it on these"
         if problem:
             raise _refusal(_CROSS_TRAINED, run, problem)
-    return [_load(_CROSS_TRAINED, run, tokenizer, learner, device) for run in runs]
+    policies = [_load(_CROSS_TRAINED, run, recipe.data, tokenizer, learner, device) for run in runs]
+    longest = recipe.data.filters.max_tokens
+    for run, policy in zip(runs, policies, strict=True):
+        if min(longest, policy.positions or longest) != min(longest, learner.positions or longest):
+            problem = (
+                f"with its {policy.positions} positions it has kept longer sentences than the learner, so that the "
+                "same sentence has another number; set model.architecture.positions alike"
+            )
+            raise _refusal(_CROSS_TRAINED, run, problem)
+    return policies
 
 
 def load_experts(
@@ -49,7 +72,7 @@ def load_experts(
         UserError: a run's model does not fit the learner's.
     """
     runs = [Run(Path(path)) for path in recipe.search.roll_out.experts]
-    experts = [_load(_EXPERTS, run, tokenizer, learner, device) for run in runs]
+    experts = [_load(_EXPERTS, run, recipe.data, tokenizer, learner, device) for run in runs]
     for run, expert in zip(runs, experts, strict=True):
         if expert.outputs != learner.outputs:
             problem = f"its output layer has {expert.outputs:,} rows and the learner's {learner.outputs:,}"
@@ -58,8 +81,11 @@ def load_experts(
 
 
 def _load(
-    key: str, run: Run, tokenizer: PreTrainedTokenizerBase, learner: Policy, device: torch.device
+    key: str, run: Run, ours: Data, tokenizer: PreTrainedTokenizerBase, learner: Policy, device: torch.device
 ) -> Policy:
+    theirs = run.read_recipe().data
+    if _languages(theirs) != _languages(ours):
+        raise _refusal(key, run, f"it translates {_languages(theirs)}, and the learner {_languages(ours)}")
     if vocabularies(load_tokenizer(run.weights())) != vocabularies(tokenizer):
         raise _refusal(
             key, run, "its vocabulary is not the learner's; train one with tokenizer.pretrained of the other"
@@ -78,7 +104,13 @@ def _problem(theirs: Data, ours: Data, wanted: Fold) -> str | None:
         return f"its place in the list needs data.fold {_written(wanted)}, and it has {has}"
     if theirs.filters != ours.filters:
         return "its data.filters are others, so that the same sentence has another number; give both the same"
+    if theirs.train_targets != ours.train_targets:
+        return "its data.train_targets is another, so that the same sentence has another number; give both the same"
     return None
+
+
+def _languages(data: Data) -> str:
+    return f"{data.source_language} to {data.target_language}"
 
 
 def _written(fold: Fold) -> str:

@@ -134,10 +134,9 @@ def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTo
                 "(tokenizer.pretrained), or a trained model (model.from_run or model.pretrained)"
             )
         return _train(recipe.tokenizer, corpus, folder, recipe.seed)
-    tokenizer = load_tokenizer(start, **languages)
     with whole_folder(folder) as temporary:
-        tokenizer.save_pretrained(temporary)
-    return tokenizer
+        load_tokenizer(start, **languages).save_pretrained(temporary)
+    return load_tokenizer(folder, **languages)  # as every later sitting has it, with files that stay
 
 
 def model_start(recipe: Recipe) -> str | Path | None:
@@ -300,7 +299,7 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
         tokenizer = find_tokenizer(recipe, corpus, Path(folder) / "tokenizer")
         model = find_model(recipe, tokenizer)
         policy = Policy(model)
-        crossed = load_cross_trained(recipe, tokenizer, policy, model.device)
+        crossed = load_cross_trained(recipe, tokenizer, policy, model.device, corpus.stamps)
         experts = load_experts(recipe, tokenizer, policy, model.device)
         build_objective(recipe)
         build_search(

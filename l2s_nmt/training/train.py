@@ -90,7 +90,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
             limit,
             in_words,
             has_targets=recipe.data.train_targets == "required",
-            cross_trained=load_cross_trained(recipe, tokenizer, policy, accelerator.device),
+            cross_trained=load_cross_trained(recipe, tokenizer, policy, accelerator.device, corpus.stamps),
             experts=load_experts(recipe, tokenizer, policy, accelerator.device),
         ),
         aggregate=build.build_aggregate(recipe, folder, accelerator),

@@ -188,7 +188,7 @@ class Workbench:
             stepper=stepper,
             schedule=build.build_schedule(recipe),
             averager=averager,
-            starts=Starts(recipe.training.averaging.starts, averager, stepper),
+            starts=Starts(averager, stepper),
             search=self.search(recipe, policy),
             aggregate=build.build_aggregate(recipe, self.folder, self.accelerator),
             objective=build.build_objective(recipe),

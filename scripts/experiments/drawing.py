@@ -32,7 +32,8 @@ _EACH = (
     ),
     (
         "Words by their frequency",
-        "Precision / recall in percent of the words that occur so often in the target sentences of the training data.",
+        "Precision / recall in percent of the words that occur so often in the target sentences of the training split "
+        "(of all of it, where a system learned from a part).",
         frequency,
     ),
 )

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.recipe import Recipe
-from l2s_nmt.recipe_file import Settings, as_settings, make_recipe, merge, read_recipe
+from l2s_nmt.recipe_file import Settings, as_settings, make_recipe, merge, put_over, read_recipe
 from l2s_nmt.recipe_types import STRICT
 from l2s_nmt.recipe_yaml import load_yaml
 
@@ -135,7 +135,8 @@ class Study:
     def _other(self, name: str, other: System) -> Training:
         settings = _over(as_settings(read_recipe(self.corpus / other.recipe)), other.settings)
         run = self.runs / self.corpus.name / name
-        return self._checked(Training(name, run, settings, self._place(settings)), "others")
+        place = merge(self._place(settings), self._learned_with(settings))
+        return self._checked(Training(name, run, settings, place), "others")
 
     def trainings(self) -> list[Training]:
         """All systems, one after the other, each with all seeds.
@@ -156,26 +157,29 @@ class Study:
         place = self._place(settings)
         start = self.start()
         if start is not None:
-            settings["model"] = {**settings["model"], "from_run": self._usual(start)}
+            settings["model"] = {**settings["model"], "from_run": self._usual(start.name)}
             place = merge(place, {"model": {"from_run": str(start.run)}})
-        place = merge(place, {"search": self._learned_with(settings["search"])})
+        place = merge(place, self._learned_with(settings))
         run = self.runs / self.corpus.name / self.path.stem / name / f"seed{seed}"
         return self._checked(Training(name, run, settings, place), "systems")
 
-    def _usual(self, training: Training) -> str:
+    def _usual(self, name: str) -> str:
         """How recipes call a run that others build on."""
-        return f"runs/{self.corpus.name}/{training.name}"
+        return f"runs/{self.corpus.name}/{name}"
 
-    def _learned_with(self, search: Settings) -> Settings:
-        """Where the runs are here that the search learns with: the start, or others."""
-        start = self.start()
-        known = [*self.others(), *([] if start is None else [start])]
-        here = {self._usual(training): str(training.run) for training in known}
-        found: Settings = {}
+    def _learned_with(self, settings: Settings) -> Settings:
+        """Where the runs are here that a training learns with, or has its tokenizer from: the start, or others."""
+        names = [*self.plan.others, *([] if self.plan.start is None else [Path(self.plan.start).stem])]
+        here = {self._usual(name): str(self.runs / self.corpus.name / name) for name in names}
+        search: Settings = {}
         for part, key in (("roll_in", "cross_trained"), ("roll_out", "experts")):
-            runs = search.get(part, {}).get(key)
+            runs = settings["search"].get(part, {}).get(key)
             if runs:
-                found[part] = {key: [here.get(run, run) for run in runs]}
+                search[part] = {key: [here.get(run, run) for run in runs]}
+        found: Settings = {"search": search}
+        run, _, last = ((settings.get("tokenizer") or {}).get("pretrained") or "").rpartition("/")
+        if run in here:
+            found["tokenizer"] = {"pretrained": f"{here[run]}/{last}"}
         return found
 
     def _checked(self, training: Training, part: str) -> Training:
@@ -197,4 +201,4 @@ def _over(settings: Settings, own: Settings) -> Settings:
     search = own.get("search", {})
     if "algorithm" in search and search["algorithm"] != settings["search"]["algorithm"]:
         settings = {**settings, "search": {}}
-    return merge(settings, own)
+    return put_over(settings, own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,32 @@ def test_the_python_function_groups_seeds_too(paths: list[Path], report: Path) -
     assert [len(system.runs) for system in compared.systems] == [2, 2]
     assert compared.systems[1].bleu.p_value is not None
     assert compared.systems[0].exposure is None
+
+
+@pytest.mark.parametrize(
+    "option", [("--split", "valid"), ("--beam", "1"), ("--length-penalty", "0.5"), ("--exposure", "5")]
+)
+def test_options_of_runs_are_refused_where_files_bring_their_sentences(
+    option: tuple[str, str], runs: Path, tmp_path: Path
+) -> None:
+    texts = runs / "corpus" / "test.xa", runs / "corpus" / "test.xb"
+    outcome = command(
+        "compare", texts[1], "--sources", texts[0], "--references", texts[1], *option, "--output", tmp_path
+    )
+    assert f"{option[0]} is of runs" in outcome.error()
+
+
+def test_exposure_that_cannot_be_kept_is_told_before_it_is_measured(
+    paths: list[Path], report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(paths[0], run)
+    shutil.rmtree(run / "exposure")
+    (run / "exposure").write_text("in the way")
+
+    def measure(*_: object) -> None:
+        raise AssertionError("it was measured")
+
+    monkeypatch.setattr("l2s_nmt.evaluation.exposure._measure", measure)
+    outcome = command("compare", run, "--beam", "1", "--exposure", "5", "--output", tmp_path / "report")
+    assert "cannot be written" in outcome.error()

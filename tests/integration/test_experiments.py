@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,10 +208,11 @@ def test_what_stands_in_two_plans_is_trained_and_scored_once(
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("place", ["roll_in.cross_trained", "roll_out.experts"])
 def test_what_systems_learn_with_is_trained_before_them(place: str, plan: Path, tmp_path: Path) -> None:
-    parts = {
+    parts: dict[str, dict[str, Any]] = {
         f"half_{part}": {"recipe": "start.yaml", "settings": {"data": {"fold": {"of": 2, "left_out": part}}}}
         for part in (0, 1)
     }
+    parts["half_1"]["settings"]["tokenizer"] = {"pretrained": "runs/little/start/tokenizer"}
     paths = [f"runs/little/{name}" for name in parts]
     written = load_yaml(plan.read_text(), str(plan), "a plan", numbered=False)[0]
     written["others"] = parts
@@ -226,6 +228,8 @@ def test_what_systems_learn_with_is_trained_before_them(place: str, plan: Path, 
     study = Study.read(plan, runs, None)
     train_all(study, 1, 1)
     assert [one.run for one in study.others()] == [runs / "little" / name for name in parts]
+    borrowed = Run(runs / "little" / "half_1").read_recipe().tokenizer.pretrained
+    assert borrowed == str(runs / "little" / "start" / "tokenizer")
     learner = Run(study.trainings()[1].run).read_recipe()
     here = tuple(str(runs / "little" / Path(path).name) for path in paths)
     assert getattr(getattr(learner.search, section), key) == here
@@ -233,6 +237,7 @@ def test_what_systems_learn_with_is_trained_before_them(place: str, plan: Path, 
     keep_results(study)
     for part, name in enumerate(parts):
         assert f"left_out: {part}" in (study.results / name / "recipe.yaml").read_text()
+    assert "pretrained: runs/little/start/tokenizer" in (study.results / "half_1" / "recipe.yaml").read_text()
     published = (study.results / "search" / "seed1" / "recipe.yaml").read_text()
     assert all(path in published for path in paths)
     assert str(runs) not in published

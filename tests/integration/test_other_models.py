@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import command, done, read_lines, tiny_recipe, without_times, write_recipe
+from tests.helpers import (
+    command,
+    done,
+    read_lines,
+    tiny_recipe,
+    without_times,
+    write_corpus,
+    write_recipe,
+)
 
 TRAINING = {"max_updates": 6, "validate_every": 6, "checkpoint_every": 3, "log_every": 1}
 
@@ -80,6 +88,10 @@ def test_learns_from_what_the_others_wrote_and_goes_on_exactly(
         ("tokenizer", "its vocabulary is not the learner's"),
         ("missing", "not a run directory"),
         ("positions", "64 positions are fewer than the learner's"),
+        ("fewer positions", "with its 64 positions it has kept longer sentences than the learner"),
+        ("corpus", "its training data are others"),
+        ("targets", "its data.train_targets is another"),
+        ("languages", "it translates xa to xb, and the learner xb to xa"),
     ],
 )
 def test_runs_that_do_not_fit_are_refused(
@@ -97,8 +109,19 @@ def test_runs_that_do_not_fit_are_refused(
         recipe["tokenizer"]["vocabulary"] = 70
     if change == "missing":
         recipe["search"]["roll_in"]["cross_trained"][1] = str(tmp_path / "nothing")
-    if change == "positions":
-        recipe["model"]["architecture"]["positions"] = 70
+    if "positions" in change:
+        recipe["model"]["architecture"]["positions"] = 40 if change == "fewer positions" else 70
+    if change in ("corpus", "languages"):  # with the same vocabulary all the same
+        recipe["tokenizer"] = {"pretrained": str(halves[0] / "tokenizer")}
+    if change == "corpus":
+        recipe["data"]["files"] = str(write_corpus(tmp_path / "another", train=40))
+    if change == "languages":
+        recipe["data"].update(source_language="xb", target_language="xa")
+    if change == "targets":
+        recipe["data"]["train_targets"] = "none"
+        recipe["tokenizer"] = {"pretrained": str(halves[0] / "tokenizer")}
+        recipe["search"].update(roll_out={"policy": "learned"}, decisions={"candidates": "top_k"})
+        recipe["search"].update(loss={"cross_entropy": 0.0}, cost={"name": "own", "function": "json:loads"})
     path = write_recipe(tmp_path / "recipe.yaml", recipe)
     assert expected in command("train", path, "--dry-run").error()
     assert expected in command("train", path, "--output", tmp_path / "run").error()
@@ -110,6 +133,7 @@ def test_runs_that_do_not_fit_are_refused(
         ("tokenizer", "search.roll_out.experts: {run}: its vocabulary is not the learner's"),
         ("missing", "not a run directory"),
         ("positions", "search.roll_out.experts: {run}: 64 positions are fewer than the learner's"),
+        ("languages", "search.roll_out.experts: {run}: it translates xa to xb, and the learner xb to xa"),
     ],
 )
 def test_experts_that_do_not_fit_are_refused(
@@ -122,6 +146,9 @@ def test_experts_that_do_not_fit_are_refused(
         recipe["search"]["roll_out"]["experts"][1] = str(tmp_path / "nothing")
     if change == "positions":
         recipe["model"]["architecture"]["positions"] = 70
+    if change == "languages":
+        recipe["tokenizer"] = {"pretrained": str(halves[0] / "tokenizer")}
+        recipe["data"].update(source_language="xb", target_language="xa")
     path = write_recipe(tmp_path / "recipe.yaml", recipe)
     problem = expected.format(run=halves[0])
     assert problem in command("train", path, "--dry-run").error()

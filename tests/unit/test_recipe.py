@@ -17,6 +17,7 @@ from l2s_nmt.recipe_file import (
     dump_recipe,
     make_recipe,
     parse_overrides,
+    put_over,
     read_recipe,
     with_absolute_paths,
 )
@@ -279,9 +280,14 @@ def test_all_errors_are_told_at_once(file: Path) -> None:
         (["model={from_run: a, pretrained: b}"], "model", "not both"),
         (["training.max_updates=null"], "training", "give a limit"),
         (
-            ["training={max_updates: null, patience: 3, averaging: {starts: 2}}"],
+            ["training={patience: 3, averaging: {starts: 2}}"],
             "training",
             "share out a limit",
+        ),
+        (
+            ["training={max_epochs: 3, averaging: {starts: 2}}", "data.streaming=true"],
+            "recipe",
+            "set training.max_updates or max_minutes in its place",
         ),
         (
             ["training={max_updates: null, max_epochs: 1, schedule: cosine}"],
@@ -354,6 +360,13 @@ def test_a_tokenizer_from_elsewhere_stands_alone(file: Path, monkeypatch: pytest
     assert as_settings(recipe)["tokenizer"] == {"pretrained": "there"}
     assert with_absolute_paths(recipe).tokenizer == recipe.tokenizer  # may be an id of the hub
     monkeypatch.chdir(file.parent)
+    # What was to be trained gives way to it, in an override and where settings are put over others.
+    settings["tokenizer"] = {"vocabulary": 300}
+    file.write_text(yaml.safe_dump(settings))
+    trained = read_recipe(file)
+    assert read_recipe(file, ["tokenizer.pretrained=there"]) == recipe
+    assert make_recipe(put_over(as_settings(trained), {"tokenizer": {"pretrained": "there"}})) == recipe
+    assert read_recipe(file, ["tokenizer.joint=false"]).tokenizer.vocabulary == 300
     Path("there").mkdir()
     assert with_absolute_paths(recipe).tokenizer.pretrained == str(file.parent / "there")
 

@@ -20,7 +20,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"roll_in": {"policy": "learned"}},
         "set roll_in.policy reference, or loss.weight",
     ),
-    "aggregation without a loss": ("teacher_forcing", {"aggregation": {}}, "remove them, or set loss.weight"),
+    "aggregation without a loss": (
+        "teacher_forcing",
+        {"aggregation": {}},
+        "set them null, or set loss.weight",
+    ),
     "nothing to learn from": ("teacher_forcing", {"loss": {"cross_entropy": 0.0}}, "nothing to learn from"),
     # ---- roll-in
     "beam by state": (
@@ -100,7 +104,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
             "roll_in": {"decoding": "sample", "samples": 2},
             "aggregation": {},
         },
-        "remove aggregation",
+        "set aggregation null",
+    ),
+    "a beam by tree search": (
+        "search_expert",
+        {
+            "loss": {"name": "beam_expected_cost"},
+            "decisions": {"states": "all"},
+            "roll_in": {"decoding": "sample", "samples": 2},
+        },
+        "mcts knows those it tried",
     ),
     # ---- imitation
     "candidates in imitation": (
@@ -128,7 +141,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"reference": {"name": "bleu"}},
         "set cost.name bleu with unit tokens",
     ),
-    "coaching of roll-outs": ("lols", {"reference": {"coaching": 9.0}}, "remove reference.coaching"),
+    "coaching of roll-outs": ("lols", {"reference": {"coaching": 9.0}}, "or reference.coaching 0"),
     "coaching of costs": ("ocd", {"reference": {"coaching": 0.2}}, "set roll_out.policy none"),
     # ---- learned roll-outs
     "the vocabulary, mixed": (
@@ -148,6 +161,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     # ---- costs that the reference cannot answer
     "edit distance under BLEU": ("aggrevated", {"cost": {"name": "bleu"}}, "set cost.name edit_distance"),
+    "edits of words": (
+        "aggrevated",
+        {"cost": {"unit": "words"}},
+        "set cost.unit tokens, or decisions.candidates top_k",
+    ),
     "words over the vocabulary": (
         "aggrevated",
         {"reference": {"name": "suffix"}, "cost": {"name": "bleu", "unit": "words"}},
@@ -240,6 +258,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"decisions": {"candidates": "full"}},
         "set decisions.candidates top_k",
     ),
+    "bandit from several": (
+        "bandit_lols",
+        {"roll_in": {"decoding": "sample", "samples": 4}},
+        "set roll_in.samples 1",
+    ),
     "bandit imitation": ("dagger", {"bandit": {}}, "set roll_out.policy learned"),
     "regression without regressor": (
         "bandit_lols",
@@ -266,7 +289,22 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"loss": {"support": "candidates"}},
         "leaves the rest of the vocabulary out",
     ),
+    "support in tree search": (
+        "search_expert",
+        {"loss": {"name": "kl", "support": "candidates"}},
+        "which decisions.candidates full does not; set loss.support vocabulary",
+    ),
     # ---- costs
+    "the unit of a sum": (
+        "lols",
+        {"cost": {"name": "sum", "unit": "words", "terms": [{"name": "bleu"}]}},
+        "give them in each of cost.terms",
+    ),
+    "the smoothing of a sum": (
+        "lols",
+        {"cost": {"name": "sum", "smoothing": "exp", "terms": [{"name": "bleu"}]}},
+        "give them in each of cost.terms",
+    ),
     "a sum of nothing": ("lols", {"cost": {"name": "sum"}}, "need each other"),
     "terms of no sum": ("lols", {"cost": {"terms": [{"name": "bleu"}]}}, "need each other"),
     "chrF on tokens": ("lols", {"cost": {"name": "chrf", "unit": "tokens"}}, "cost chrf is not on tokens"),
@@ -324,6 +362,13 @@ TAKEN: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "one expert on the reference's prefixes": ("imitkd", {"roll_in": {"policy": "reference"}}),
     "aggregated costs": ("aggrevated", {"aggregation": {"replay": 2}}),
+    "another loss than the row's, which has a scale": ("searnn", {"loss": {"name": "expected_cost"}}),
+    "another loss than the row's, which is of candidates": ("aggrevate", {"loss": {"name": "expected_cost"}}),
+    "an expert's best token": ("imitkd", {"loss": {"name": "target_learning"}}),
+    "whole translations put aside": (
+        "reinforce",
+        {"loss": {"weight": 0.0}, "roll_out": {"policy": "none"}, "roll_in": {"policy": "reference"}},
+    ),
     "sampled softmax": ("searnn", {"loss": {"support": "candidates"}}),
 }
 
@@ -349,6 +394,11 @@ def test_a_loss_with_a_scale_gets_the_usual_one() -> None:
     assert recipe_of("searnn").search.loss.alpha == 20.0
     assert recipe_of("searnn", loss={"alpha": None}).search.loss.alpha == 10.0
     assert recipe_of("lols").search.loss.alpha is None
+    # Of a row that of its own loss, not that of another.
+    assert recipe_of("searnn", loss={"name": "hinge"}).search.loss.alpha == 10.0
+    assert recipe_of("searnn", loss={"name": "kl"}).search.loss.alpha == 20.0
+    regression = recipe_of("aggrevate", loss={"name": "kl"}).search.loss
+    assert (regression.alpha, regression.support) == (10.0, "vocabulary")
 
 
 # ---- limits and data -----------------------------------------------------------------------------

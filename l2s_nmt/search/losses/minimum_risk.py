@@ -22,8 +22,9 @@ def minimum_risk(
     trajectory, the same at all of its states. ``costs.other`` and ``support`` have no effect.
 
     Each state of a group carries its risk divided by its number of trajectories: they add up to the risk times
-    the mean length of its trajectories, so that dividing by the number of states weighs a sentence as other
-    losses do. Arguments and result as in `LossFunction`.
+    the mean length of its trajectories. Divided by the number of all states that is the risk over the number of
+    trajectories; so twice as many need twice the weight beside the cross-entropy. Arguments and result as in
+    `LossFunction`.
 
     Raises:
         ValueError: if a state lists several actions.

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l2s_nmt.commands.lines_out import GrowingFile
+from l2s_nmt.commands.lines_out import GrowingFile, is_stream
 
 LINES = ["ba", "", "ké", "mo"]
 
@@ -59,3 +61,18 @@ def test_a_note_that_is_none_is_of_other_lines(note: str, tmp_path: Path) -> Non
     file.note.write_text(note)
     assert file.begin("this", lambda text: None) == 0
     assert file.partial.read_bytes() == b""
+
+
+def test_a_file_in_memory_is_a_file_and_a_device_none() -> None:
+    assert is_stream(Path("/dev/null"))
+    folder = Path("/dev/shm")
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        pytest.skip("there is no folder in memory here")
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        assert not is_stream(Path(file.name))
+        pipe = Path(f"{file.name}.pipe")
+        os.mkfifo(pipe)
+        try:
+            assert is_stream(pipe)
+        finally:
+            pipe.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +274,25 @@ def test_embedded_training_data_with_several_references_or_none() -> None:
     assert [len(r["references"]) for r in load_embedded(several, "valid")] == [1] * 3
     assert load_embedded(several, "train", targets=False) == [{**r, "references": []} for r in one]
     assert load_embedded(several, "train") == rows
+
+
+@pytest.mark.parametrize("kind", ["text", "tsv", "jsonl", "parquet"])
+def test_further_references_that_are_empty_are_none(tmp_path: Path, kind: str) -> None:
+    sources, texts = ["ein", "zwei"], [["one", "", "a"], ["two", "", ""]]
+    files: dict[str, list[str]] = {}
+    if kind == "text":
+        columns = zip(*texts, strict=True)
+        files = {"train.de": sources} | {
+            f"train.en{ending}": [*column] for ending, column in zip(("", ".1", ".2"), columns, strict=True)
+        }
+    elif kind == "tsv":
+        files["train.tsv"] = ["\t".join([source, *row]) for source, row in zip(sources, texts, strict=True)]
+    elif kind == "jsonl":
+        files["train.jsonl"] = [
+            json.dumps({"de": source, "en": row}) for source, row in zip(sources, texts, strict=True)
+        ]
+    else:
+        pq.write_table(pa.table({"de": sources, "en": texts}), tmp_path / "train.parquet")
+    for name, lines in files.items():
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
+    assert [r["references"] for r in load(tmp_path)] == [["one", "a"], ["two"]]

@@ -292,7 +292,7 @@ def test_t5(tmp_path: Path, joint: PreTrainedTokenizerBase) -> None:
 @pytest.mark.parametrize(
     "ids", [{}, {"pad_id": 3, "bos_id": 2, "eos_id": 1, "unk_id": 0}, {"bos_id": -1, "eos_id": -1}]
 )
-def test_a_sentencepiece_model_of_others(ids: dict[str, int], tmp_path: Path) -> None:
+def test_a_sentencepiece_model_of_others(ids: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "others.model"
     with file.open("wb") as writer:
         sentencepiece.SentencePieceTrainer.train(

@@ -61,6 +61,16 @@ def test_a_card_says_where_a_model_comes_from_and_how_good_it_is(tmp_path: Path)
     assert 10 <= curve.count("\n| ") - 1 <= 13  # not all forty
 
 
+def test_a_card_says_where_a_tokenizer_comes_from(tmp_path: Path) -> None:
+    settings = tiny_recipe(write_corpus(tmp_path / "corpus"))
+    settings["tokenizer"] = {"pretrained": str(tmp_path / "teacher" / "tokenizer")}
+    recipe = read_recipe(write_recipe(tmp_path / "recipe.yaml", settings))
+    card = render_card(open_run(tmp_path / "run", recipe, []))
+    assert "| tokenizer | teacher/tokenizer |" in card
+    assert "pretrained: teacher/tokenizer" in card
+    assert str(tmp_path) not in card.replace(f"l2s-nmt train {tmp_path}", "")
+
+
 def test_a_run_that_was_not_scored_says_so(tmp_path: Path) -> None:
     card = render_card(run_in(tmp_path))
     assert "Not evaluated yet" in card

@@ -20,6 +20,7 @@ from l2s_nmt.evaluation.markdown import render_markdown
 from l2s_nmt.evaluation.page import render_page
 from l2s_nmt.evaluation.page_sections import mark_differences
 from l2s_nmt.evaluation.report import render_terminal, write_comparison
+from l2s_nmt.evaluation.score import LABELS
 from l2s_nmt.evaluation.texts import p_text, signed, spread, verdict
 from l2s_nmt.evaluation.types import (
     Comparison,
@@ -370,3 +371,36 @@ def test_p_values_are_written_as_papers_do(value: float | None, expected: str) -
 def test_verdicts(metric: str, difference: float | None, p_value: float | None, expected: str) -> None:
     result = MetricResult(40.0, (39.0, 41.0), difference, None, 0.001, p_value)
     assert verdict(metric, result) == expected
+
+
+def test_the_terminal_goes_by_the_p_value_of_the_verdict() -> None:
+    sources, references = ["x"] * 12, [[f"one two three {number} five"] for number in range(12)]
+    texts = [row[0] for row in references]
+    worse = [text.replace("five", "six") if number % 3 else text for number, text in enumerate(texts)]
+    systems = [System("a", [Replicate("a", worse)]), System("b", [Replicate("b", [*worse[:6], *texts[6:]])])]
+    table = render_terminal(compare(systems, sources, references, resamples=200, trials=200))
+    found = compare(systems, sources, references, resamples=200, trials=200).systems[1]
+    heads = [str(column.header).split("\n")[0] for column in table.columns]
+    for name in ("chrf", "ter"):
+        result = found.metrics[name]
+        assert result.p_value != result.p_value_randomisation
+        column = table.columns[heads.index(LABELS[name])]
+        assert str(list(column.cells)[1]).split("\n")[1] == p_text(result.p_value_randomisation)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        ((1, 1, 1), "(approximate randomisation)"),
+        ((1, 2, 2), "(two-level bootstrap and $t$ test)"),
+        ((1, 1, 2), "(two-level bootstrap and $t$ test; of systems with one seed approximate randomisation)"),
+    ],
+)
+def test_the_caption_names_the_tests_that_were_made(seeds: tuple[int, ...], expected: str) -> None:
+    texts = ["one two three four", "five six seven eight"]
+    systems = [
+        System(f"s{number}", [Replicate(f"s{number}-{seed}", texts, seed) for seed in range(count)])
+        for number, count in enumerate(seeds)
+    ]
+    found = compare(systems, texts, [[text] for text in texts], resamples=20, trials=20)
+    assert expected in render_latex(found)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, T5Tokenizer
 
 from l2s_nmt.architecture import load_model, new_model, save_model
 from l2s_nmt.data.tokenizer import train_tokenizer
@@ -90,10 +90,14 @@ def test_tokens_are_in_the_order_of_their_ids(tokenizer: PreTrainedTokenizerBase
         assert len(set(side)) == len(side) == 40
 
 
-def test_what_cannot_be_converted_is_refused(model: PreTrainedModel) -> None:
-    refuse_unknown(model)
+def test_what_cannot_be_converted_is_refused(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    refuse_unknown(model, tokenizer)
+    with pytest.raises(UserError, match="the tokenizer is a T5Tokenizer; only Marian's"):
+        refuse_unknown(model, T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)], extra_ids=0))
     with pytest.raises(UserError, match="the model is a T5ForConditionalGeneration; only Marian's"):
-        refuse_unknown(shared_policy("t5").model)
+        refuse_unknown(shared_policy("t5").model, tokenizer)
     model.config.decoder_attention_heads = 4
     with pytest.raises(UserError, match="2 and 4 attention heads"):
-        refuse_unknown(model)
+        refuse_unknown(model, tokenizer)

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from l2s_nmt.data.batches import Batch
 from l2s_nmt.errors import UserError
+from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training.aggregation import Aggregate
 from tests.searches import search_of
 from tests.tiny import random_batch, shared_policy
+from tests.unit.training.sitting import BOTH, LIMITS, Sitting, Watched, same, weights
 
 DAGGER = search_of("dagger")
 AGGREVATED = search_of("aggrevated")
@@ -136,3 +139,25 @@ def test_a_damaged_file_is_named(damage: bytes | None, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9] if damage is None else damage)
     with pytest.raises(UserError, match=f"{path.name}: damaged .*, or remove {tmp_path} to begin again"):
         aggregate.draw(1)
+
+
+def test_what_is_watched_is_what_this_update_rolled_in(tmp_path: Path) -> None:
+    """And not what policies did whose roll-ins are replayed; these are learned from all the same."""
+    limits = replace(LIMITS, log_every=1)
+    aggregate = Aggregate(tmp_path / "replays" / "aggregated", 3, 1000, 3, 0, 1)
+    searched: list[Experience] = []
+
+    def noted(policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
+        searched.append(AGGREVATED(policy, batch, draws, level))
+        return searched[-1]
+
+    sitting = Sitting(tmp_path / "replays", limits, Watched(noted), aggregate, BOTH)
+    sitting.run()
+    lines = sitting.lines_of("train")
+    assert len(lines) == len(searched) > 4
+    for line, experience in zip(lines, searched, strict=True):
+        finished = float(experience.trajectories.finished.float().mean())
+        assert line["finished"] == pytest.approx(finished, abs=1e-6)
+    alone = Sitting(tmp_path / "alone", limits, AGGREVATED, None, BOTH)
+    alone.run()
+    assert not same(weights(sitting.policy), weights(alone.policy))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -25,18 +26,26 @@ UPDATES = [update for block in BLOCKS for update in block]
 def in_blocks(
     sitting: Sitting, learned: list[list[int]], asked: list[tuple[int, int]] | None = None
 ) -> Sitting:
-    """The sitting with its data in blocks; what is asked for and learned from is noted."""
+    """The sitting with its data in blocks; what is asked for and learned from is noted.
+
+    How many blocks there are it finds out as a stream does, by coming to their end.
+    """
+    known: list[int] = []
 
     def block(epoch: int, number: int) -> list[Rows] | None:
         if asked is not None:
             asked.append((epoch, number))
+        if number == len(BLOCKS):
+            known.append(number)
         return [np.array(rows) for rows in BLOCKS[number]] if number < len(BLOCKS) else None
 
     def load(rows: Rows) -> Batch:
         learned.append(rows.tolist())
         return sitting._load(rows)
 
-    sitting.trainer.data = TrainingData(block, lambda rows, parts: [rows] * parts, load, lambda: len(BLOCKS))
+    sitting.trainer.data = TrainingData(
+        block, lambda rows, parts: [rows] * parts, load, lambda: known[0] if known else None
+    )
     return sitting
 
 
@@ -68,6 +77,28 @@ def test_stopped_after_any_update_it_goes_on_with_the_next(tmp_path: Path, stop:
     resumed.run()
     assert learned == whole == UPDATES * 2
     assert same(weights(resumed.policy), weights(uninterrupted.policy))
+
+
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_how_much_is_used_up_does_not_depend_on_interruptions(tmp_path: Path, stop: int) -> None:
+    limits = replace(LIMITS, max_updates=None, max_epochs=3, log_every=1)
+
+    def used(run: Path) -> list[float]:
+        lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        return [line["used"] for line in lines if line["kind"] == "train"]
+
+    in_blocks(Sitting(tmp_path / "whole", limits), []).run()
+
+    def interrupt(sitting: Sitting) -> None:
+        if sitting.loads == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        in_blocks(Sitting(tmp_path / "run", limits, on_load=interrupt), []).run()
+    in_blocks(Sitting(tmp_path / "run", limits), []).run()
+    expected = used(tmp_path / "whole")
+    assert used(tmp_path / "run") == expected
+    assert len(set(expected)) > 8
 
 
 def test_other_data_than_before_are_told(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from datasets import Dataset
 
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.data.encode import tokenizer_fingerprint
 from l2s_nmt.data.tokenizer import (
     encode_sources,
     encode_targets,
@@ -264,6 +266,24 @@ def test_the_tokenizer_of_a_streamed_corpus_is_trained_on_its_head(
         find_tokenizer(recipe, read_corpus(recipe, print), tmp_path / "tokenizer")
     assert seen == [[source for source, _ in PAIRS[:11]], [target for _, target in PAIRS[:11]]]
     assert not (tmp_path / "tokenizer").exists()
+
+
+def test_a_sentencepiece_file_serves_a_streamed_corpus(
+    corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    settings = tiny_recipe(corpus, data={"streaming": True})
+    settings["tokenizer"] = {"pretrained": str(tokenizer_folder / "source.spm")}
+    recipe = read_recipe(write_recipe(tmp_path / "recipe.yaml", settings))
+    texts = read_corpus(recipe, print)
+    tokenizer = find_tokenizer(recipe, texts, tmp_path / "tokenizer")
+    assert vocabularies(tokenizer) == vocabularies(load_tokenizer(tokenizer_folder))
+    data = training_data(recipe, texts, tokenizer, find_model(recipe, tokenizer), print)
+    with closing(data):
+        batches = data.block(0, 0)
+    assert batches is not None
+    assert sum(map(len, batches)) == TRAIN
+    again = find_tokenizer(recipe, texts, tmp_path / "tokenizer")
+    assert tokenizer_fingerprint(again) == tokenizer_fingerprint(tokenizer)
 
 
 @pytest.mark.parametrize("train_targets", ["required", "none"])
