@@ -326,7 +326,9 @@ class Trainer:
         # Data-parallel training averages gradients over processes; the counts are already global.
         self.stepper.backward(spread_to_gradient(loss) * self.accelerator.num_processes)
         sums.add({"loss": loss.detach(), "cross_entropy": terms.cross_entropy, "search": terms.search})
-        sums.add({"tokens": float(batch.target_tokens), "sentences": float(len(batch))})
+        sums.add({"sentences": float(len(batch))})
+        if batch.target_tokens:
+            sums.add({"tokens": float(batch.target_tokens)})
         if experience is not None:
             sums.add({"states_learned": experience.decisions.total_visits()})
             if logs:

@@ -51,7 +51,7 @@ def load_cross_trained(
             problem = "its training data are others, so that it has seen other sentences; train it on these"
         if problem:
             raise _refusal(_CROSS_TRAINED, run, problem)
-    policies = [_load(_CROSS_TRAINED, run, recipe.data, tokenizer, learner, device) for run in runs]
+    policies = [_load(_CROSS_TRAINED, run, tokenizer, learner, device) for run in runs]
     longest = recipe.data.filters.max_tokens
     for run, policy in zip(runs, policies, strict=True):
         if min(longest, policy.positions or longest) != min(longest, learner.positions or longest):
@@ -72,7 +72,11 @@ def load_experts(
         UserError: a run's model does not fit the learner's.
     """
     runs = [Run(Path(path)) for path in recipe.search.roll_out.experts]
-    experts = [_load(_EXPERTS, run, recipe.data, tokenizer, learner, device) for run in runs]
+    for run in runs:
+        problem = _other_languages(run.read_recipe().data, recipe.data)
+        if problem:
+            raise _refusal(_EXPERTS, run, problem)
+    experts = [_load(_EXPERTS, run, tokenizer, learner, device) for run in runs]
     for run, expert in zip(runs, experts, strict=True):
         if expert.outputs != learner.outputs:
             problem = f"its output layer has {expert.outputs:,} rows and the learner's {learner.outputs:,}"
@@ -81,11 +85,8 @@ def load_experts(
 
 
 def _load(
-    key: str, run: Run, ours: Data, tokenizer: PreTrainedTokenizerBase, learner: Policy, device: torch.device
+    key: str, run: Run, tokenizer: PreTrainedTokenizerBase, learner: Policy, device: torch.device
 ) -> Policy:
-    theirs = run.read_recipe().data
-    if _languages(theirs) != _languages(ours):
-        raise _refusal(key, run, f"it translates {_languages(theirs)}, and the learner {_languages(ours)}")
     if vocabularies(load_tokenizer(run.weights())) != vocabularies(tokenizer):
         raise _refusal(
             key, run, "its vocabulary is not the learner's; train one with tokenizer.pretrained of the other"
@@ -99,6 +100,8 @@ def _load(
 
 
 def _problem(theirs: Data, ours: Data, wanted: Fold) -> str | None:
+    if problem := _other_languages(theirs, ours):
+        return problem
     if theirs.fold != wanted:
         has = "none, so it learned from all sentences" if theirs.fold is None else _written(theirs.fold)
         return f"its place in the list needs data.fold {_written(wanted)}, and it has {has}"
@@ -109,8 +112,9 @@ def _problem(theirs: Data, ours: Data, wanted: Fold) -> str | None:
     return None
 
 
-def _languages(data: Data) -> str:
-    return f"{data.source_language} to {data.target_language}"
+def _other_languages(theirs: Data, ours: Data) -> str | None:
+    they, we = (f"{data.source_language} to {data.target_language}" for data in (theirs, ours))
+    return None if they == we else f"it translates {they}, and the learner {we}"
 
 
 def _written(fold: Fold) -> str:
