@@ -19,6 +19,7 @@ from l2s_nmt.explanation.pairs import choose_pairs
 from l2s_nmt.explanation.subject import load_subjects
 from l2s_nmt.explanation.types import Explanation
 from l2s_nmt.explanation.write import write_explanation
+from l2s_nmt.plain_text import shorten
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, locked
 from l2s_nmt.training.train import train as train_run
@@ -33,6 +34,17 @@ def open_run(path: str | Path) -> Run:
     run = Run(Path(path))
     run.read_recipe()
     return run
+
+
+def _refuse_text(*lists: object) -> None:
+    """Refuse a text where a list of texts is meant, whose sentences its characters would be.
+
+    Raises:
+        UserError: one is a text.
+    """
+    for given in lists:
+        if isinstance(given, str):
+            raise UserError(f"{shorten(repr(given))} is one text; give a list of texts")
 
 
 def train(recipe: Recipe, output: str | Path) -> Run:
@@ -67,6 +79,7 @@ def translate(
     Raises:
         UserError: the run has no weights, or a sentence is too long for the model.
     """
+    _refuse_text(sources)
     decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
     return load_translator(run, decoding, sampling=sampling, batch_tokens=batch_tokens)(sources)
 
@@ -96,6 +109,7 @@ def n_best(
         UserError: the run has no weights, or a sentence is too long for the model.
         ValueError: there are fewer beams.
     """
+    _refuse_text(sources)
     decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
     if sampling is None and number > decoding.beam:
         if beam is not None:
@@ -108,7 +122,7 @@ def score(
     run: Run,
     translations: Sequence[str],
     *,
-    split: str = "test",
+    split: str | None = None,
     sources: Sequence[str] | None = None,
     references: Sequence[Sequence[str]] = (),
     costs: Sequence[str] | None = None,
@@ -118,7 +132,7 @@ def score(
     Args:
         run: that has been trained.
         translations: one for each source sentence.
-        split: of the corpus, that they translate.
+        split: of the corpus, that they translate; test if None.
         sources: what they translate, else.
         references: of each of these sources, one or several; they may be left out.
         costs: names of costs; None: the recipe's, if there are references.
@@ -127,10 +141,16 @@ def score(
         One for each translation: log-probability, tokens and costs.
 
     Raises:
-        UserError: numbers differ, a sentence is too long for the model, or there is no such cost.
+        UserError: numbers differ, a text stands where a list of texts is meant, a sentence is too long for the model,
+            or there is no such cost.
     """
+    _refuse_text(translations, sources, *references)
     if sources is None:
-        test_set = read_test_set(run.read_recipe(), split)
+        if references:
+            raise UserError("references belong to sources; give these as well, or leave them out")
+        test_set = read_test_set(run.read_recipe(), split or "test")
+    elif split is not None:
+        raise UserError("sources and split both say what is translated; give one of them")
     else:
         given = [list(texts) for texts in references] or [[] for _ in sources]
         if len(given) != len(sources):
@@ -195,6 +215,7 @@ def explain(
     Raises:
         UserError: there is no such sentence, or a run cannot be loaded.
     """
+    _refuse_text(references)
     pairs = choose_pairs(runs, sentence=sentence, references=references, split=split, numbers=numbers)
     explanation = explain_pairs(*load_subjects(runs, candidates), pairs, candidates)
     if output is not None:

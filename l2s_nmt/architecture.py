@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     MarianConfig,
     MarianMTModel,
+    MBartTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -118,6 +119,16 @@ def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrain
     found: PreTrainedModel = model
     _hold_fixed(found)
     return found
+
+
+def start_with_language(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the decoder of the first mBART start with the target language's code (Liu et al. 2020).
+
+    Its configuration may not say so, or be of another language; those of other models tell how their decoder starts.
+    """
+    if isinstance(tokenizer, MBartTokenizer):
+        code = tokenizer.convert_tokens_to_ids(tokenizer.tgt_lang)
+        model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = code
 
 
 @contextmanager

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from l2s_nmt.data.tokenizer import decode, decode_sources
+from l2s_nmt.languages import BleuTokenizer
 from l2s_nmt.recipe_search import Cost as CostSettings
 from l2s_nmt.recipe_search import WeightedCost
 from l2s_nmt.search.costs.combined import WeightedSum
 from l2s_nmt.search.costs.cost import Cost
 from l2s_nmt.search.costs.table import build_cost as named_cost
+from l2s_nmt.search.costs.text import Split, words_13a, words_by
 
 Decode = Callable[[Sequence[Sequence[int]]], list[str]]
 
@@ -23,11 +25,17 @@ class Texts:
 
     source: Decode
     target: Decode
+    words: Split = words_13a
+    """Of a target text."""
 
 
-def texts(tokenizer: PreTrainedTokenizerBase) -> Texts:
-    """Of a run's tokenizer."""
-    return Texts(source=lambda ids: decode_sources(tokenizer, ids), target=lambda ids: decode(tokenizer, ids))
+def texts(tokenizer: PreTrainedTokenizerBase, bleu_tokenizer: BleuTokenizer) -> Texts:
+    """Of a run's tokenizer, and of what cuts target text into words."""
+    return Texts(
+        source=lambda ids: decode_sources(tokenizer, ids),
+        target=lambda ids: decode(tokenizer, ids),
+        words=words_by(bleu_tokenizer),
+    )
 
 
 def build_cost(settings: CostSettings, texts: Texts) -> Cost:
@@ -44,5 +52,6 @@ def _one_cost(settings: CostSettings | WeightedCost, texts: Texts) -> Cost:
         unit=settings.unit,
         decode_target=texts.target,
         decode_source=texts.source,
+        words=texts.words,
         function=settings.function,
     )

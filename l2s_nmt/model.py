@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from l2s_nmt.decoder_state import DecoderState, Memory, Trunk
 from l2s_nmt.decoding import Choose, Sheet, best_tokens, branches_at_once, in_parts, stop_at
+from l2s_nmt.errors import UserError
 from l2s_nmt.output_layer import loss_in_parts
 from l2s_nmt.packing import groups_by_length
 from l2s_nmt.shared_prefixes import OwnPrefixes, Prefixes, SharedPrefixes
@@ -45,7 +46,8 @@ class Policy(nn.Module):
             as fit.
 
     Raises:
-        ValueError: the configuration lacks a pad, EOS or decoder start token; or the output layer is not one matrix.
+        UserError: the configuration lacks a pad, EOS or decoder start token, or padding is EOS.
+        ValueError: the output layer is not one matrix.
     """
 
     def __init__(self, model: PreTrainedModel, max_branch_tokens: int | None = None) -> None:
@@ -55,6 +57,11 @@ class Policy(nn.Module):
         generation = model.generation_config
         self.pad = _token(model.config.pad_token_id, "pad_token_id")
         self.eos = _token(model.config.eos_token_id, "eos_token_id")
+        if self.pad == self.eos:
+            raise UserError(
+                f"the model's configuration has one token ({self.eos}) for padding, which is never written, and for "
+                "the end of a sentence; give padding one of its own"
+            )
         start = model.config.decoder_start_token_id
         self.start = _token(generation.decoder_start_token_id if start is None else start, "start token")
         self.positions: int | None = getattr(model.config, "max_position_embeddings", None)
@@ -402,5 +409,5 @@ def _token(value: Any, name: str) -> int:
     if isinstance(value, list):
         value = value[0]
     if value is None:
-        raise ValueError(f"the model's configuration has no {name}")
+        raise UserError(f"the model's configuration (config.json) has no {name}; set it there")
     return int(value)

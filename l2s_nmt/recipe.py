@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from l2s_nmt.languages import BleuTokenizer, bleu_tokenizer
 from l2s_nmt.recipe_checks import refuse_without_targets
 from l2s_nmt.recipe_search import Search
 from l2s_nmt.recipe_types import (
@@ -45,8 +46,9 @@ class Filters:
 
     max_tokens: Count = 128
     """Longest training sentence in tokens, on either side."""
-    max_ratio: Annotated[float, Field(ge=1)] = 6.0
-    """Largest ratio between the numbers of words of the two sides; not of sources alone."""
+    max_ratio: Annotated[float, Field(ge=1)] | None = 6.0
+    """Largest ratio between the numbers of words of the two sides (of scripts without spaces, two characters are one);
+    null: any; not of sources alone."""
     duplicates: Literal["keep", "drop"] = "keep"
     """Pairs that occur again, word for word."""
 
@@ -73,6 +75,10 @@ class Data:
 
     source_language: Language
     target_language: Language
+    source_code: str | None = None
+    """The source language as a multilingual tokenizer spells it (deu_Latn), where the data call it otherwise."""
+    target_code: str | None = None
+    """The target language, likewise."""
     files: str | None = None
     """A folder of <split>.<language>[.gz] text, or <split>.tsv, .jsonl or .parquet; splits train, valid, test."""
     hub: str | None = None
@@ -99,6 +105,14 @@ class Data:
     """
     block: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     """Sentence pairs of a block of a streamed corpus, before the filters; two blocks are in memory at a time."""
+
+    @property
+    def codes(self) -> dict[str, str]:
+        """The languages for the tokenizer, as `load_tokenizer` takes them."""
+        return {
+            "source_language": self.source_code or self.source_language,
+            "target_language": self.target_code or self.target_language,
+        }
 
     @model_validator(mode="after")
     def _can_be_streamed(self) -> Data:
@@ -267,6 +281,9 @@ class Evaluation:
     length_penalty: float = 1.0
     max_length: Count = 256
     batch_tokens: Count = 8_192
+    bleu_tokenizer: BleuTokenizer | None = None
+    """What cuts text into the words that BLEU and costs on words compare, by sacrebleu's name; left out, by the target
+    language: zh of Chinese; char of Japanese, Thai, Lao, Khmer, Burmese and Tibetan; 13a of all others."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -280,6 +297,11 @@ class Recipe:
     search: Search = Search()
     training: Training = Field(default_factory=lambda: Training(max_epochs=10))
     evaluation: Evaluation = Evaluation()
+
+    @property
+    def bleu_tokenizer(self) -> BleuTokenizer:
+        """What cuts target text into words, by sacrebleu's name."""
+        return self.evaluation.bleu_tokenizer or bleu_tokenizer(self.data.target_language)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:

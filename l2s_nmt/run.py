@@ -181,7 +181,7 @@ def _same_recipe(run: Run, recipe: Recipe) -> None:
     changed = sorted(key for key in there.keys() | now.keys() if there.get(key) != now.get(key))
     training = recipe.training
     went_by_limits = training.schedule in ("linear", "cosine") or training.averaging.starts > 1
-    free = {_MOVED} if went_by_limits else {_MOVED, *_LIMITS}
+    free = {*_MOVED} if went_by_limits else {*_MOVED, *_LIMITS}
     if set(changed) <= free:
         if changed:
             write_text(run.recipe_path, dump_recipe(recipe))
@@ -227,7 +227,7 @@ def read_stamps(run: Run) -> dict[str, str]:
         raise UserError(f"{run.data}: damaged ({error!r}); remove it if the data are the same") from error
 
 
-_MOVED = "data.files"
+_MOVED = ("data.files", "data.hub", "data.hub_revision")
 """What of a recipe may be elsewhere when a run goes on; data.json tells whether the data are the same."""
 _LIMITS = tuple(
     f"training.{name}" for name in ("max_updates", "max_epochs", "max_minutes", "max_roll_outs", "patience")
@@ -254,9 +254,14 @@ _WRITTEN_FIRST = {"environment.json", "recipe.yaml", "data.json", "tokenizer"}
 def locked(path: Path) -> Iterator[None]:
     """Hold a run directory for this process alone; the lock goes with the process, however it ends.
 
+    Of several processes that a launcher started the main one holds it for all.
+
     Raises:
         UserError: another process holds it, it is no run directory, or its name is not UTF-8.
     """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
     if any("\ud800" <= character <= "\udfff" for character in str(path)):
         raise UserError(
             f"{path}: the name is not UTF-8, which the libraries that write weights need; choose another"

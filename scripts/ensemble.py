@@ -58,7 +58,8 @@ def measure(runs: Sequence[Run], split: str) -> dict[str, dict[str, float]]:
     Raises:
         UserError: a run has no weights or another vocabulary than the first, or the split is missing.
     """
-    test_set = read_test_set(runs[0].read_recipe(), split)
+    recipe = runs[0].read_recipe()
+    test_set = read_test_set(recipe, split)
     tokenizer = load_tokenizer(runs[0].weights())
     for run in runs[1:]:
         if vocabularies(load_tokenizer(run.weights())) != vocabularies(tokenizer):
@@ -69,7 +70,9 @@ def measure(runs: Sequence[Run], split: str) -> dict[str, dict[str, float]]:
     members = {str(run.path): (policy,) for run, policy in zip(runs, policies, strict=True)}
     found = {}
     for name, chosen in {**members, "all": tuple(policies)}.items():
-        bleu = score(decode(tokenizer, translate(chosen, sources)), test_set.references).bleu
+        bleu = score(
+            decode(tokenizer, translate(chosen, sources)), test_set.references, recipe.bleu_tokenizer
+        ).bleu
         found[name] = {"bleu": bleu.score, "length_ratio": bleu.length_ratio}
     return found
 

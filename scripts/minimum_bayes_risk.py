@@ -73,7 +73,9 @@ def measure(run: Run, split: str, samples: int, temperature: float) -> dict[str,
         group[int(utilities(group, wanted).max(1).argmax())] if group else ""
         for group, wanted in zip(drawn, test_set.references, strict=True)
     ]
-    scores = {name: score(texts, test_set.references).bleu for name, texts in found.items()}
+    scores = {
+        name: score(texts, test_set.references, recipe.bleu_tokenizer).bleu for name, texts in found.items()
+    }
     return {name: {"bleu": bleu.score, "length_ratio": bleu.length_ratio} for name, bleu in scores.items()}
 
 

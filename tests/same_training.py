@@ -18,6 +18,11 @@ SEARCHES: dict[str, dict[str, Any]] = {
         "algorithm": "minimum_risk",
         "roll_in": {"decoding": "beam", "beam": 3, "samples": 3},
     },
+    "beam_expected_cost": {
+        "algorithm": "aggrevated",
+        "roll_in": {"samples": 4},
+        "loss": {"name": "beam_expected_cost", "alpha": 0.5},
+    },
 }
 """Searches that are no algorithm's own."""
 

@@ -12,6 +12,7 @@ from l2s_nmt.commands.options import BeamOption, PenaltyOption, SplitOption
 from l2s_nmt.commands.terminal import console, say, writing_to
 from l2s_nmt.commands.texts import read_lines, read_references
 from l2s_nmt.errors import UserError
+from l2s_nmt.languages import BleuTokenizer
 
 
 def compare(
@@ -55,6 +56,13 @@ def compare(
             metavar="MODEL", help="Score with COMET too, by comet-score on the path.", show_default=False
         ),
     ] = None,
+    bleu_tokenizer: Annotated[
+        BleuTokenizer | None,
+        typer.Option(
+            help="What cuts text into BLEU's words; default the first run's, of files alone 13a.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Compare systems on the same sentences, with intervals and significance against the first."""
     from l2s_nmt.evaluation.report import render_terminal, write_comparison
@@ -74,7 +82,7 @@ def compare(
     with together() as processes:
         with processes.main_first():  # which says alone what is wrong
             given = _read_references(sources, references or []) if sources or references else None
-            options = Options(split or ["test"], beam, length_penalty, exposure, comet)
+            options = Options(split or ["test"], beam, length_penalty, exposure, comet, bleu_tokenizer)
             prepared = prepare(group_systems(systems), options, given)
         for run, name, decoding in prepared.evaluations():
             evaluate_split(run, name, decoding, processes)
@@ -92,8 +100,6 @@ def compare(
 
 
 def _read_references(sources: Path | None, references: list[Path]) -> tuple[list[str], list[list[str]]]:
-    from l2s_nmt.errors import UserError
-
     if sources is None or not references:
         raise UserError("compare: without a run to take them from, give --sources FILE and --references FILE")
     texts = read_lines(_existing(sources))
@@ -101,7 +107,6 @@ def _read_references(sources: Path | None, references: list[Path]) -> tuple[list
 
 
 def _existing(path: Path) -> Path:
-    from l2s_nmt.errors import UserError
     from l2s_nmt.files import is_file
 
     if not is_file(path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -51,8 +50,5 @@ def train(
     from l2s_nmt.run import locked
     from l2s_nmt.training.train import train as run_training
 
-    if os.environ.get("RANK", "0") != "0":
-        run_training(resolved, output)
-        return
     with locked(output):
         run_training(resolved, output)

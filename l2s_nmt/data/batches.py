@@ -48,8 +48,8 @@ class Batch:
 
     @property
     def target_tokens(self) -> int:
-        """Number of target tokens in the batch, EOS included, padding not; none of sources alone."""
-        return int(self.target_lengths[self.has_target].sum())
+        """Number of target tokens in the batch, EOS included, padding not."""
+        return int(self.target_lengths.sum())
 
     @property
     def has_target(self) -> Tensor:

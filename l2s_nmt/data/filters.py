@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from l2s_nmt.data.store import TABLE, Report, kept, write_table
 from l2s_nmt.data.ticker import Say, Ticker, silent
 from l2s_nmt.errors import UserError
+from l2s_nmt.languages import number_of_words
 
 _CHUNK = 10_000  # rows read at a time
 _SCHEMA = pa.schema({"row": pa.int64()})
-_FORMAT = "1"  # part of every fingerprint: raise it when the same rows are to be kept otherwise
+_FORMAT = "2"  # part of every fingerprint: raise it when the same rows are to be kept otherwise
 
 Reason = Literal["empty", "long", "unequal", "duplicate"]
 
@@ -71,7 +72,7 @@ def apply_filters(
 
     Args:
         dataset: as `load_split` returns it.
-        max_words: most words (between white space) on either side; None: any number.
+        max_words: most words on either side; None: any number.
         max_ratio: largest ratio between the numbers of words of the two sides; None: any.
         drop_duplicates: keep only the first of several pairs with the same source and first reference.
         cache_directory: where it is remembered; made if missing.
@@ -170,7 +171,7 @@ def why_dropped(
     source: str, reference: str | None, max_words: int | None, max_ratio: float | None
 ) -> Reason | None:
     """The first filter that a pair fails, duplicates aside."""
-    sides = [len(side.split()) for side in (source, reference) if side is not None]
+    sides = [number_of_words(side) for side in (source, reference) if side is not None]
     fewer, more = min(sides), max(sides)
     if fewer == 0:
         return "empty"

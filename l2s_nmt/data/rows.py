@@ -12,7 +12,7 @@ import datasets
 import pyarrow as pa
 from datasets import Dataset
 
-from l2s_nmt.data.store import TABLE, Report, kept, write_table
+from l2s_nmt.data.store import TABLE, Report, checksum, kept, write_table
 from l2s_nmt.data.ticker import Say, Ticker, silent
 
 SCHEMA = pa.schema(
@@ -32,24 +32,28 @@ Row = tuple[str, list[str], int]
 """Source, references and line, as in `SCHEMA`."""
 
 
-def build(rows: Callable[[], Iterator[Row]], fingerprint: str, say: Say = silent) -> Dataset:
+def build(
+    rows: Callable[[], Iterator[Row]], fingerprint: str, say: Say = silent, *, by_content: bool = False
+) -> Dataset:
     """Write the rows to the cache of `datasets`, whole or not at all; or find them there.
 
     Args:
         rows: reads them.
         fingerprint: of all that they depend on.
         say: is told how far the reading is.
+        by_content: the dataset's own fingerprint is of the rows, where what they depend on changes without them.
     """
     ticker = Ticker(say, "reading")
 
     def write(temporary: Path) -> Report:
         write_table(temporary, SCHEMA, _batches(rows(), ticker))
-        return {}
+        return {"content": checksum(temporary / TABLE)}
 
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "l2s_nmt" / fingerprint
-    kept(folder, write)
+    found = kept(folder, write)
     dataset = Dataset.from_file(str(folder / TABLE))
-    dataset._fingerprint = fingerprint  # its own would depend on the time of the file
+    # Its own would depend on the time of the file.
+    dataset._fingerprint = found["content"] if by_content else fingerprint
     return dataset
 
 

@@ -25,7 +25,7 @@ import sentencepiece
 from transformers import AutoTokenizer, MarianTokenizer, PreTrainedTokenizerBase
 
 from l2s_nmt.errors import UserError
-from l2s_nmt.files import is_file, is_folder
+from l2s_nmt.files import is_folder
 
 PAD, EOS, UNKNOWN = 0, 1, 2
 SPECIAL = ("<pad>", "</s>", "<unk>")
@@ -105,9 +105,9 @@ def load_tokenizer(
     Raises:
         UserError: it cannot be loaded, lacks padding or EOS, or does not know a language.
     """
-    if Path(path_or_id).suffix in SENTENCEPIECE and is_file(path_or_id):
-        return _around(Path(path_or_id))
     local = is_folder(path_or_id)
+    if Path(path_or_id).suffix in SENTENCEPIECE and not local:
+        return _around(Path(path_or_id))
     try:
         with _without_sacremoses_advice():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -127,6 +127,11 @@ def load_tokenizer(
         raise UserError(
             f"{path_or_id}: the tokenizer has no padding or no EOS token; it is not one for translation"
         )
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise UserError(
+            f"{path_or_id}: padding and end of sentence are the same token ({tokenizer.eos_token!r}), and padding is "
+            "never written; give the tokenizer a padding token of its own"
+        )
     if hasattr(tokenizer, "src_lang") and hasattr(tokenizer, "tgt_lang"):
         for attribute, language in (("src_lang", source_language), ("tgt_lang", target_language)):
             if language is not None:
@@ -140,7 +145,7 @@ def _around(path: Path) -> PreTrainedTokenizerBase:
         with tempfile.TemporaryDirectory() as work:
             return _marian([path.read_bytes()] * 2, True, Path(work))
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{path}: this is no SentencePiece model that can be read ({error})") from error
+        raise UserError(f"{path}: no SentencePiece model that can be read ({error})") from error
 
 
 def copied(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -296,8 +301,8 @@ def _language_code(tokenizer: PreTrainedTokenizerBase, language: str, name: str)
         return matches[0]
     near = matches or get_close_matches(language, codes, n=5, cutoff=0.3) or codes[:5]
     raise UserError(
-        f"{name}: the tokenizer does not know the language {language!r}; give it as the tokenizer spells it, "
-        f"for example {', '.join(near)}"
+        f"{name}: the tokenizer does not know the language {language!r}; give it as the tokenizer spells it, in "
+        f"data.source_code or data.target_code, for example {', '.join(near)}"
     )
 
 

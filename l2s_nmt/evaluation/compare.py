@@ -39,6 +39,7 @@ from l2s_nmt.evaluation.types import (
     add_ranges,
 )
 from l2s_nmt.evaluation.word_accuracy import by_word
+from l2s_nmt.languages import BleuTokenizer
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def compare(
     splits: Sequence[str] = (),
     training_words: TrainingWords | None = None,
     learned: LearnedScores | None = None,
+    bleu_tokenizer: BleuTokenizer = "13a",
     examples: int = 10,
     resamples: int = RESAMPLES,
     trials: int = TRIALS,
@@ -85,6 +87,7 @@ def compare(
         splits: the names of the sets that the sentences come from.
         training_words: how often words occur in the training data; None: not known.
         learned: the scores of a learned metric, where there are any.
+        bleu_tokenizer: what cuts text into BLEU's words.
         examples: how many of the largest wins and of the largest losses to keep for each system.
         resamples: of the bootstrap.
         trials: of the approximate randomisation.
@@ -95,7 +98,7 @@ def compare(
             numbers of sentences that differ.
     """
     _check(systems, sources, references)
-    metrics = new_metrics()
+    metrics = new_metrics(bleu_tokenizer)
     statistics = {name: _statistics(metric, systems, references) for name, metric in metrics.items()}
     signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
     if learned is not None:

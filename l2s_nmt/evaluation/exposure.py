@@ -88,9 +88,7 @@ def _measure(
 ) -> tuple[ExposureRange, ...]:
     recipe = run.read_recipe()
     folder = run.weights()
-    tokenizer = load_tokenizer(
-        folder, source_language=recipe.data.source_language, target_language=recipe.data.target_language
-    )
+    tokenizer = load_tokenizer(folder, **recipe.data.codes)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policy = Policy(load_model(folder).to(device)).eval()
     own = recipe.search.length_limit

@@ -200,15 +200,13 @@ def _prepare(
     recipe = run.read_recipe()
     settings = cost_settings(recipe, costs, has_references=all(test_set.references))
     folder = run.weights(weights)
-    data = recipe.data
-    tokenizer = load_tokenizer(
-        folder, source_language=data.source_language, target_language=data.target_language
-    )
+    tokenizer = load_tokenizer(folder, **recipe.data.codes)
     model = load_model(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     sentences = _encoded(tokenizer, test_set, translations)
     check_lengths([sentence.source for sentence in sentences], model, test_set.origin)
     check_lengths([sentence.translation for sentence in sentences], model, origin)
-    chosen = {name: build_cost(cost, texts(tokenizer)) for name, cost in settings.items()}
+    decoding = texts(tokenizer, recipe.bleu_tokenizer)
+    chosen = {name: build_cost(cost, decoding) for name, cost in settings.items()}
     return Policy(model).eval(), sentences, chosen, recipe.evaluation.batch_tokens
 
 

@@ -103,11 +103,7 @@ def load_translator(
     model = load_model(folder)
     decoding.configure(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = load_tokenizer(
-        folder,
-        source_language=recipe.data.source_language,
-        target_language=recipe.data.target_language,
-    )
+    tokenizer = load_tokenizer(folder, **recipe.data.codes)
     at_a_time = batch_tokens or recipe.evaluation.batch_tokens
     return Translator(model.to(device), tokenizer, at_a_time, processes, sampling)
 
@@ -149,7 +145,7 @@ def evaluate_run(
         return test_set, found
 
     def finish() -> Scores:
-        scores = score(translations, test_set.references)
+        scores = score(translations, test_set.references, run.read_recipe().bleu_tokenizer)
         made_by = _made_by(run, test_set, decoding, weights, translations)
         with writing_in(run):
             write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
@@ -302,8 +298,10 @@ def _made_by(
     run: Run, test_set: TestSet, decoding: Decoding, weights: WeightsName, translations: Sequence[str]
 ) -> dict[str, object]:
     """What scores are told by from others of the same run."""
+    tokenizer = run.read_recipe().bleu_tokenizer
     return {
         **decoding.to_json(),
+        **({} if tokenizer == "13a" else {"bleu_tokenizer": tokenizer}),
         "weights": weights_digest(run, weights),
         "test_set": test_set.digest,
         "translations": _digest(list(translations)),

@@ -12,6 +12,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import write_json
+from l2s_nmt.languages import BleuTokenizer
 
 METRICS = ("bleu", "chrf", "ter")
 """The names of the metrics, in the order in which they are reported."""
@@ -85,12 +86,15 @@ class Scores:
             raise UserError(f"scores: {error}; evaluate the run again") from error
 
 
-def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
+def score(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenizer: BleuTokenizer = "13a"
+) -> Scores:
     """Score translations against their references.
 
     Args:
         hypotheses: one plain (detokenised) translation a sentence.
         references: for each sentence its one or more references; their number may differ between sentences.
+        tokenizer: what cuts them into BLEU's words.
 
     Raises:
         UserError: there are no sentences, their two numbers differ, or a sentence has no reference.
@@ -99,7 +103,7 @@ def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Sco
     streams = reference_streams(references)
     results: dict[str, Any] = {}
     signatures: dict[str, str] = {}
-    for name, metric in new_metrics().items():
+    for name, metric in new_metrics(tokenizer).items():
         results[name] = metric.corpus_score(list(hypotheses), streams)
         signatures[name] = str(metric.get_signature())
     bleu = results["bleu"]
@@ -117,9 +121,28 @@ def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Sco
     )
 
 
-def new_metrics() -> dict[str, Any]:
+def new_metrics(tokenizer: BleuTokenizer = "13a") -> dict[str, Any]:
     """Return fresh sacrebleu metrics by name; each learns the number of references from what it reads."""
-    return {"bleu": BLEU(), "chrf": CHRF(), "ter": TER()}
+    return {"bleu": new_bleu(tokenizer), "chrf": CHRF(), "ter": TER()}
+
+
+def new_bleu(tokenizer: BleuTokenizer = "13a", *, quiet: bool = False) -> Any:
+    """Return a fresh BLEU of sacrebleu.
+
+    Args:
+        tokenizer: what cuts text into its words.
+        quiet: do not warn of text that looks tokenized.
+
+    Raises:
+        UserError: it needs a package that is not installed, or a model that cannot be had.
+    """
+    try:
+        return BLEU(tokenize=tokenizer, force=quiet)
+    except Exception as error:  # each of its tokenizers fails in its own way
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"evaluation.bleu_tokenizer {tokenizer} cannot be loaded ({reason}); install what it needs, or choose char"
+        ) from error
 
 
 def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:

@@ -33,6 +33,7 @@ from l2s_nmt.evaluation.types import (
     add_ranges,
 )
 from l2s_nmt.files import is_file, is_folder
+from l2s_nmt.languages import BleuTokenizer
 from l2s_nmt.recipe_file import as_settings
 from l2s_nmt.run import Run, corpus_place, flatten, read_metrics
 
@@ -58,6 +59,8 @@ class Options:
     """Sentences of each split to measure exposure bias on; None: it is not measured."""
     comet: str | None = None
     """A model of COMET; None: it is not asked."""
+    bleu_tokenizer: BleuTokenizer | None = None
+    """What cuts text into BLEU's words; None: as the first run's recipe says, without runs 13a."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,15 @@ def compare_prepared(prepared: Prepared) -> Comparison:
         splits=prepared.options.splits if prepared.runs else (),
         training_words=_training_words(prepared, systems),
         learned=None if model is None else score_by_comet(model, systems, *texts),
+        bleu_tokenizer=_bleu_tokenizer(prepared),
     )
+
+
+def _bleu_tokenizer(prepared: Prepared) -> BleuTokenizer:
+    if prepared.options.bleu_tokenizer is not None:
+        return prepared.options.bleu_tokenizer
+    first = next(iter(prepared.runs.values()), None)
+    return "13a" if first is None else first.read_recipe().bleu_tokenizer
 
 
 def group_systems(arguments: Sequence[str]) -> list[Group]:

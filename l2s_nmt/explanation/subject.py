@@ -128,9 +128,7 @@ def load_subjects(runs: Sequence[Run], candidates: int) -> tuple[list[Subject], 
 
 def _subject(run: Run, name: str, recipe: Recipe, draws: Draws, candidates: int) -> Subject:
     data, folder = run.read_recipe().data, run.weights()
-    tokenizer = load_tokenizer(
-        folder, source_language=data.source_language, target_language=data.target_language
-    )
+    tokenizer = load_tokenizer(folder, **data.codes)
     model = load_model(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     policy = Policy(model, recipe.search.max_branch_tokens).eval()
     experts = load_experts(recipe, tokenizer, policy, model.device)
@@ -147,7 +145,7 @@ def make_subject(
     experts: Sequence[Policy] = (),
 ) -> Subject:
     """A model, and the parts of the recipe that it is looked at with; see `Subject` and `load_subjects`."""
-    search, decoding = recipe.search, texts(tokenizer)
+    search, decoding = recipe.search, texts(tokenizer, recipe.bleu_tokenizer)
     limit = build_limit(search, policy)
     cost = build_cost(search.cost, decoding)
     reference = build_reference(search, cost)

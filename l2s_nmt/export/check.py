@@ -16,6 +16,7 @@ from l2s_nmt.evaluation.runs import TestSet
 from l2s_nmt.evaluation.score import BleuScore, score
 from l2s_nmt.evaluation.translate import Translator
 from l2s_nmt.export.convert import ctranslate2, pieces
+from l2s_nmt.languages import BleuTokenizer
 
 TOLERANCE = 0.1
 """BLEU by which translations may differ."""
@@ -109,7 +110,11 @@ def search_options(own: GenerationConfig) -> dict[str, Any]:
 
 
 def check(
-    folder: Path, translator: Translator, test_set: TestSet, done: Callable[[int], None] = lambda count: None
+    folder: Path,
+    translator: Translator,
+    test_set: TestSet,
+    done: Callable[[int], None] = lambda count: None,
+    bleu_tokenizer: BleuTokenizer = "13a",
 ) -> Check:
     """Translate sentences by both models.
 
@@ -118,6 +123,7 @@ def check(
         translator: the run.
         test_set: the sentences.
         done: told how many more translations are done, of two for each sentence.
+        bleu_tokenizer: what cuts text into BLEU's words.
 
     Raises:
         UserError: there are no sentences, or one is too long for the model.
@@ -129,7 +135,8 @@ def check(
         begin = time.perf_counter()
         translations = translate()
         rate = len(translations) / (time.perf_counter() - begin)
-        return translations, Side(score(translations, test_set.references).bleu, rate, device)
+        bleu = score(translations, test_set.references, bleu_tokenizer).bleu
+        return translations, Side(bleu, rate, device)
 
     def ask_run() -> list[str]:
         return translator(sources, origin=test_set.origin, done=done)

@@ -54,7 +54,7 @@ def export_run(
 
     with whole_folder(output) as temporary:
         convert(load_model(folder), translator.tokenizer, temporary, quantization)
-        found = check(temporary, translator, test_set, count)
+        found = check(temporary, translator, test_set, count, recipe.bleu_tokenizer)
         if quantization == "float32" and not found.holds:
             raise ExportFailed(
                 f"{output}: not exported: on {test_set.origin} the run has {found.run.bleu.score:.2f} BLEU and the "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, patch_environment
 
 from l2s_nmt.errors import UserError
@@ -117,6 +118,12 @@ def build_limits(recipe: Recipe) -> Limits:
     )
 
 
+def _forget_earlier_trainings() -> None:
+    """Accelerate keeps what the first in a process was set to, such as its precision, for all that follow."""
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    GradientState._reset_state()
+
+
 def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
     """Accelerate's view of this process; with no GPU it uses the CPU."""
     training = recipe.training
@@ -124,6 +131,7 @@ def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
     if training.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("training.mixed_precision: fp16 needs a GPU; use bf16 or no")
     plugin = sharding.wanted()
+    _forget_earlier_trainings()
     with patch_environment(accelerate_use_deepspeed="false"):  # whose part is that of zero.py
         accelerator = Accelerator(
             mixed_precision=training.mixed_precision,

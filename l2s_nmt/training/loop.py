@@ -327,7 +327,7 @@ class Trainer:
         self.stepper.backward(spread_to_gradient(loss) * self.accelerator.num_processes)
         sums.add({"loss": loss.detach(), "cross_entropy": terms.cross_entropy, "search": terms.search})
         sums.add({"sentences": float(len(batch))})
-        if batch.target_tokens:
+        if bool(batch.has_target.any()):
             sums.add({"tokens": float(batch.target_tokens)})
         if experience is not None:
             sums.add({"states_learned": experience.decisions.total_visits()})

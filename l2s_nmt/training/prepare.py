@@ -20,7 +20,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from l2s_nmt.architecture import load_model, new_model
+from l2s_nmt.architecture import load_model, new_model, start_with_language
 from l2s_nmt.build_cost import texts
 from l2s_nmt.data.batches import Rows, TokenBatches, lengths_of, load_batch, split_batch
 from l2s_nmt.data.corpus import describe_split, load_split, open_split, stamp_split
@@ -33,6 +33,7 @@ from l2s_nmt.data.ticker import Say
 from l2s_nmt.data.tokenizer import encode_sources, load_tokenizer, train_tokenizer
 from l2s_nmt.data.training_data import TrainingData, in_one_block
 from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation.score import new_bleu
 from l2s_nmt.evaluation.translate import check_lengths
 from l2s_nmt.files import whole_folder
 from l2s_nmt.model import Policy
@@ -73,6 +74,7 @@ def read_corpus(recipe: Recipe, say: Say) -> Corpus:
     place = corpus_place(recipe.data)
     filters = recipe.data.filters
     targets = recipe.data.train_targets == "required"
+    new_bleu(recipe.bleu_tokenizer)  # what it needs is missed now, and not at the first validation
     valid = load_split("valid", **place)
     origins = describe_split("train", **place, targets=targets), describe_split("valid", **place)
     if _looks_tokenized(valid):
@@ -120,10 +122,7 @@ def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTo
     Raises:
         UserError: there is none, and none can be trained.
     """
-    languages = {
-        "source_language": recipe.data.source_language,
-        "target_language": recipe.data.target_language,
-    }
+    languages = recipe.data.codes
     if (folder / "tokenizer_config.json").exists():
         return load_tokenizer(folder, **languages)
     start = model_start(recipe) or recipe.tokenizer.pretrained
@@ -188,7 +187,9 @@ def find_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     """The model that training starts from."""
     start = model_start(recipe)
     if start is not None:
-        return load_model(start, recipe.model.dropout)
+        model = load_model(start, recipe.model.dropout)
+        start_with_language(model, tokenizer)
+        return model
     sizes = recipe.model.architecture
     return new_model(
         tokenizer,
@@ -305,7 +306,7 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
         build_search(
             recipe.search,
             build_limit(recipe.search, policy),
-            texts(tokenizer),
+            texts(tokenizer, recipe.bleu_tokenizer),
             has_targets=recipe.data.train_targets == "required",
             cross_trained=crossed,
             experts=experts,

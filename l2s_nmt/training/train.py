@@ -71,7 +71,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     stepper = build.build_stepper(recipe, policy, accelerator, display.say)
     averager = build.build_averager(recipe, policy)
     limit = build.build_limit(recipe.search, policy)
-    in_words = texts(tokenizer)
+    in_words = texts(tokenizer, recipe.bleu_tokenizer)
 
     def save_weights(name: str) -> None:
         weights = weights_of(policy.model)
@@ -105,6 +105,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
             limit=limit,
             batch_tokens=evaluation.batch_tokens,
             processes=processes,
+            bleu_tokenizer=recipe.bleu_tokenizer,
         ),
         save_weights=save_weights,
         folder=folder,

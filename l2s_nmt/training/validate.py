@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from sacrebleu.metrics import BLEU
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from l2s_nmt.data.tokenizer import decode, encode_sources, encode_targets
 from l2s_nmt.decoder_state import Memory
 from l2s_nmt.evaluation.probability import log_probabilities
-from l2s_nmt.evaluation.score import reference_streams
+from l2s_nmt.evaluation.score import new_bleu, reference_streams
+from l2s_nmt.languages import BleuTokenizer
 from l2s_nmt.model import Policy
 from l2s_nmt.processes import Processes
 from l2s_nmt.search.context import LengthLimit
@@ -54,6 +54,7 @@ class Validator:
         limit: where a translation is cut.
         batch_tokens: padded source tokens decoded at a time.
         processes: share the sentences.
+        bleu_tokenizer: what cuts text into BLEU's words.
     """
 
     policy: Policy
@@ -63,6 +64,7 @@ class Validator:
     limit: LengthLimit
     batch_tokens: int
     processes: Processes
+    bleu_tokenizer: BleuTokenizer = "13a"
 
     def __call__(self) -> Validation:
         """Translate this process's sentences, gather all, score."""
@@ -79,7 +81,8 @@ class Validator:
         found = {row: outcome for share in self.processes.gather(mine) for row, outcome in share.items()}
         translations, ended, surprise = zip(*(found[row] for row in range(len(encoded))), strict=True)
         # Not told at every validation that the data look tokenized.
-        score = BLEU(force=True).corpus_score(list(translations), reference_streams(self.references))
+        bleu = new_bleu(self.bleu_tokenizer, quiet=True)
+        score = bleu.corpus_score(list(translations), reference_streams(self.references))
         middle = len(translations) // 2
         sample = (self.sources[middle], translations[middle], self.references[middle][0])
         return Validation(

@@ -44,7 +44,7 @@ def _reference(bench: Workbench, name: str) -> Reference:
         "cost": {"name": name},
     }
     settings = bench.recipe(search).search
-    return build_reference(settings, build_cost(settings.cost, texts(bench.tokenizer)))
+    return build_reference(settings, build_cost(settings.cost, texts(bench.tokenizer, "13a")))
 
 
 def roll_ins(policy: Policy, length: int, vocabulary: int, count: int) -> tuple[torch.Tensor, Context]:

@@ -172,7 +172,9 @@ class Workbench:
 
     def search(self, recipe: Recipe, policy: Policy) -> Search | None:
         """The recipe's search; None for teacher forcing."""
-        return build_search(recipe.search, build.build_limit(recipe.search, policy), texts(self.tokenizer))
+        return build_search(
+            recipe.search, build.build_limit(recipe.search, policy), texts(self.tokenizer, "13a")
+        )
 
     def trainer(
         self, recipe: Recipe, policy: Policy | None = None, data: TrainingData | None = None
@@ -200,7 +202,7 @@ class Workbench:
             seed=recipe.seed,
             accumulation=recipe.training.accumulation,
             display=Display(enabled=False),
-            texts=texts(self.tokenizer),
+            texts=texts(self.tokenizer, "13a"),
         )
 
     def chosen(self, number: int, count: int) -> list[Rows]:

@@ -27,6 +27,7 @@ def test_one_by_eight_is_eight_by_one(algorithm: str, batch_tokens: int, whole: 
         "bandit_lols",
         "minimum_risk",
         "minimum_risk_of_a_beam",
+        "beam_expected_cost",
         "reinforce",
         "hierarchical",
         "search_expert",

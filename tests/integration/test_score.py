@@ -135,6 +135,16 @@ def test_the_function_gives_what_the_command_prints(run: Path, written: Path, co
         l2s_nmt.open_run(run), translations, sources=sources, references=references, costs=["bleu"]
     )
     assert [one.costs for one in own] == [one.costs for one in found]
+    for given, message in (
+        ({"references": references}, "references belong to sources"),
+        ({"sources": sources, "split": "test"}, "give one of them"),
+        ({"sources": sources, "references": [line for (line,) in references]}, "is one text; give a list"),
+        ({"sources": sources[0]}, "is one text; give a list"),
+    ):
+        with pytest.raises(l2s_nmt.UserError, match=message):
+            l2s_nmt.score(l2s_nmt.open_run(run), translations, **given)
+    with pytest.raises(l2s_nmt.UserError, match="is one text; give a list"):
+        l2s_nmt.translate(l2s_nmt.open_run(run), sources[0])
 
 
 def test_what_makes_no_sense_is_refused_in_a_line(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, MBart50Tokenizer, MBartTokenizer, PreTrainedModel
 from transformers.utils import logging
 
-from l2s_nmt.architecture import load_model, new_model
+from l2s_nmt.architecture import load_model, new_model, start_with_language
 from l2s_nmt.data.tokenizer import load_tokenizer, train_tokenizer, vocabularies
 from l2s_nmt.errors import UserError
 from tests.helpers import sentence_pairs
@@ -143,3 +143,17 @@ def test_loading_from_a_folder_shows_no_bar(tmp_path: Path, capfd: pytest.Captur
     finally:
         if not before:
             logging.disable_progress_bar()
+
+
+def test_the_first_mbart_starts_with_the_code_of_the_target_language() -> None:
+    tokenizer = MBartTokenizer()
+    tokenizer.src_lang, tokenizer.tgt_lang = "de_DE", "ro_RO"
+    model = new_policy("mbart").model
+    model.config.decoder_start_token_id = None
+    start_with_language(model, tokenizer)
+    code = tokenizer.convert_tokens_to_ids("ro_RO")
+    assert model.config.decoder_start_token_id == model.generation_config.decoder_start_token_id == code
+    other = new_policy("mbart").model
+    before = other.config.decoder_start_token_id
+    start_with_language(other, MBart50Tokenizer())
+    assert other.config.decoder_start_token_id == before

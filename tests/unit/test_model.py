@@ -11,6 +11,7 @@ from transformers import MarianMTModel
 
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.decoder_state import Memory
+from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy, Term
 from l2s_nmt.search.sampling import greedy
 from tests.tiny import (
@@ -207,7 +208,14 @@ def test_a_model_without_special_tokens_is_refused(name: str) -> None:
     model = new_policy().model
     model.config.__dict__[key] = None
     setattr(model.generation_config, key, None)
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(UserError, match=rf"\(config\.json\) has no .*{name}"):
+        Policy(model)
+
+
+def test_a_model_that_cannot_write_its_end_is_refused() -> None:
+    model = new_policy().model
+    model.config.pad_token_id = model.config.eos_token_id
+    with pytest.raises(UserError, match="give padding one of its own"):
         Policy(model)
 
 

@@ -294,3 +294,14 @@ def test_metrics_are_read_line_by_line(run: Run) -> None:
 
 def test_flatten_gives_dotted_keys() -> None:
     assert flatten({"a": {"b": {"c": 1}, "d": [2]}, "e": None}) == {"a.b.c": 1, "a.d": [2], "e": None}
+
+
+def test_of_processes_that_share_a_training_the_main_one_holds_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with locked(tmp_path / "run"):
+        with pytest.raises(UserError, match="another process is writing this run"), locked(tmp_path / "run"):
+            pass
+        monkeypatch.setenv("RANK", "1")
+        with locked(tmp_path / "run"):
+            pass

@@ -108,6 +108,7 @@ def build_cost(
     *,
     decode_target: Decode,
     decode_source: Decode,
+    words: Split = words_13a,
     smoothing: Smoothing = "add_k",
     unit: Unit | None = None,
     function: str | None = None,
@@ -118,6 +119,7 @@ def build_cost(
         name: one of `COSTS`.
         decode_target: target tokens to text, for costs on text.
         decode_source: source tokens to text, for a cost of one's own.
+        words: what cuts a target text into words, for costs that count them as BLEU does.
         smoothing: of sentence BLEU.
         unit: what is compared; None for the cost's default.
         function: ``module:function``, with the name ``own`` and no other.
@@ -138,5 +140,5 @@ def build_cost(
     assert row.kernel is not None
     kernel = replace(row.kernel, smoothing=smoothing) if isinstance(row.kernel, SentenceBleu) else row.kernel
     if row.needs_text or unit == "words":
-        return OnWords(kernel, decode_target, row.split)
+        return OnWords(kernel, decode_target, words if row.split is words_13a else row.split)
     return OnTokens(kernel)

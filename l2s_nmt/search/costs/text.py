@@ -12,11 +12,13 @@ from itertools import chain, compress
 
 import numpy as np
 import torch
+from sacrebleu.metrics import BLEU
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 from sacrebleu.tokenizers.tokenizer_ter import TercomTokenizer
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.languages import BleuTokenizer
 from l2s_nmt.search.costs.cost import TokenCost, nearest_reference
 from l2s_nmt.search.costs.own import TextFunction, as_costs
 
@@ -33,6 +35,14 @@ def words_13a(text: str) -> list[str]:
     """The words that sacrebleu's BLEU counts by default: punctuation is apart."""
     words: list[str] = _13A(text.rstrip()).split()
     return words
+
+
+def words_by(bleu_tokenizer: BleuTokenizer) -> Split:
+    """What cuts a text into words as a tokenizer of sacrebleu's does."""
+    if bleu_tokenizer == "13a":
+        return words_13a
+    tokenizer: Callable[[str], str] = BLEU(tokenize=bleu_tokenizer).tokenizer
+    return lambda text: tokenizer(text.rstrip()).split()
 
 
 def words_tercom(text: str) -> list[str]:

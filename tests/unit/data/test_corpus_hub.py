@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,30 @@ def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
             source_language="de",
             target_language="en",
         )
+
+
+def test_the_same_sentences_are_the_same_data_whatever_else_changes(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"de": "ein", "en": "one"}\n{"de": "zwei", "en": "two"}\n')
+    (tmp_path / "validation.jsonl").write_text('{"de": "drei", "en": "three"}\n')
+
+    def stamps() -> list[str]:
+        return [
+            load_split(
+                split,
+                files=None,
+                hub=HubData(str(tmp_path)),
+                embedded=None,
+                source_language="de",
+                target_language="en",
+            )._fingerprint
+            for split in ("train", "valid")
+        ]
+
+    before = stamps()
+    for path in tmp_path.iterdir():
+        os.utime(path, (1, 1))
+    assert stamps() == before
+    (tmp_path / "validation.jsonl").write_text('{"de": "vier", "en": "four"}\n')
+    changed = stamps()
+    assert changed[0] == before[0]
+    assert changed[1] != before[1]

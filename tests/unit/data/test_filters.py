@@ -130,3 +130,27 @@ def test_against_brute_force(
     assert [(r["source"], r["references"][0]) for r in dataset] == kept
     assert {name: getattr(report, name) for name in reasons} == dict(reasons)
     assert report.empty + report.long + report.unequal + report.duplicate + report.kept == len(pairs)
+
+
+UNSPACED = [
+    ("I like tea.", "我喜欢茶。"),
+    (
+        "Yesterday he bought a book that he had been looking for since spring.",
+        "昨天他买了一本从春天开始就在找的书。",
+    ),
+    (
+        "The trains between the two cities run every twenty minutes.",
+        "両都市を結ぶ列車は二十分おきに走っています。",
+    ),
+    ("He has worked at the hospital near the river for nine years.", "เขาทำงานที่โรงพยาบาลใกล้แม่น้ำมาเก้าปีแล้ว"),
+]
+
+
+def test_sentences_of_scripts_without_spaces_are_not_one_word() -> None:
+    turned = [(target, source) for source, target in UNSPACED]
+    for pairs in (UNSPACED, turned):
+        _, report = apply_filters(corpus(pairs), max_words=None, max_ratio=6.0, drop_duplicates=False)
+        assert report.kept == len(UNSPACED)
+    crooked = [*UNSPACED, (UNSPACED[1][0], "书。"), ("Tea.", UNSPACED[1][1])]
+    _, report = apply_filters(corpus(crooked), max_words=None, max_ratio=6.0, drop_duplicates=False)
+    assert (report.kept, report.unequal) == (4, 2)

@@ -321,5 +321,20 @@ def test_a_sentencepiece_model_of_others(ids: dict[str, Any], tmp_path: Path) ->
 def test_a_file_that_is_no_sentencepiece_model(tmp_path: Path) -> None:
     file = tmp_path / "broken.model"
     file.write_bytes(b"nothing of the kind")
-    with pytest.raises(UserError, match=r"broken\.model: this is no SentencePiece model that can be read"):
+    with pytest.raises(UserError, match=r"broken\.model: no SentencePiece model that can be read"):
         load_tokenizer(file)
+
+
+def test_padding_that_is_the_end_of_a_sentence_is_refused(tmp_path: Path) -> None:
+    backend = Tokenizer(models.WordLevel({"a": 0, "<end>": 1}, unk_token="a"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", pad_token="<end>")
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"are the same token \('<end>'\).*a padding token of its own"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_sentencepiece_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"missing\.model: no SentencePiece model that can be read.*No such file"
+    ):
+        load_tokenizer(tmp_path / "missing.model")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import pytest
 from sacrebleu.metrics import BLEU, CHRF, TER
@@ -10,6 +11,7 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.compare import compare
 from l2s_nmt.evaluation.curves import CurvePoint
 from l2s_nmt.evaluation.score import METRICS, score
+from l2s_nmt.evaluation.seeds import estimate
 from l2s_nmt.evaluation.types import Comparison, Expense, Replicate, System
 
 WORDS = ["alder", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak", "pine", "rowan", "yew"]
@@ -205,3 +207,55 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=words):
         compare([one(name, hypotheses) for name, hypotheses in systems], sources, references)
+
+
+def test_the_same_seeds_are_paired_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(5)
+    references = [" ".join(rng.choices("abcdefghijklmn", k=8)) for _ in range(60)]
+
+    def system(name: str, gain: float, seeds: list[int]) -> System:
+        """Seeds differ much, and the gain within a seed is steady."""
+        shares = zip((0.1, 0.3, 0.5), seeds, strict=True)
+        return System(
+            name,
+            [
+                Replicate(f"{name}{seed}", without(references, share - gain, number), seed)
+                for number, (share, seed) in enumerate(shares)
+            ],
+        )
+
+    drawn: list[int] = []
+
+    def noted(score: float, resampled: Any, scores: Any) -> Any:
+        drawn.append(len(scores))
+        return estimate(score, resampled, scores)
+
+    monkeypatch.setattr("l2s_nmt.evaluation.compare.estimate", noted)
+    widths = []
+    for seeds, samples in (([1, 2, 3], 1), ([4, 5, 6], 2)):
+        drawn.clear()
+        systems = [system("a", 0.0, [1, 2, 3]), system("b", 0.05, seeds)]
+        found = compare(systems, references, [[text] for text in references], resamples=200, trials=20)
+        assert max(drawn) == samples
+        interval = found.systems[1].metrics["chrf"].difference_interval
+        assert interval is not None
+        widths.append(interval[1] - interval[0])
+    assert widths[0] < widths[1] / 3
+
+
+def without(references: list[str], share: float, seed: int) -> list[str]:
+    rng = random.Random(100 + seed)
+    return [" ".join(word if rng.random() >= share else "zz" for word in text.split()) for text in references]
+
+
+def test_words_of_chinese_are_counted_where_they_are_told(tmp_path: Any) -> None:
+    texts = ["我喜欢喝茶。", "他昨天买了一本书。"]
+    close = ["我喜欢喝水。", "他昨天买了两本书。"]
+    systems = [one("a", texts), one("b", close)]
+    by_space, by_character = (
+        compare(systems, texts, [[text] for text in texts], bleu_tokenizer=name, resamples=20, trials=20)
+        for name in ("13a", "zh")
+    )
+    assert by_space.systems[1].bleu.score < 5
+    assert 40 < by_character.systems[1].bleu.score < 90
+    assert "tok:zh" in by_character.signatures["bleu"]

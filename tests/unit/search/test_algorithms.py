@@ -14,9 +14,11 @@ from l2s_nmt.search.costs.bleu import SentenceBleu
 from l2s_nmt.search.costs.cost import OnTokens
 from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.reference.bleu import BleuOracle
 from l2s_nmt.search.reference.edit_distance import EditDistance
+from l2s_nmt.search.reference.mcts import MonteCarloTree
 from l2s_nmt.search.reference.noisy import Noisy
-from l2s_nmt.search.roll_out.bandit import Bandit
+from l2s_nmt.search.roll_out.bandit import Bandit, Exploration
 from l2s_nmt.search.roll_out.deviations import Deviations
 from l2s_nmt.search.roll_out.reference_costs import ReferenceActions, ReferenceCosts
 from l2s_nmt.search.roll_out.trajectory_loss import TrajectoryLoss
@@ -161,3 +163,40 @@ def test_a_graded_oracle_prices_tokens_as_the_exact_one_does(algorithm: str) -> 
     exact = every_cost()
     assert torch.equal(exact, exact.round())
     assert torch.equal(every_cost(quality="suboptimal", noise=0.0), exact)
+
+
+def test_numbers_of_the_rows_and_on_top_reach_the_parts() -> None:
+    coaching = built("coaching").roll_out
+    assert isinstance(coaching, ReferenceActions)
+    assert coaching.coaching == 0.2
+    for baseline in ("greedy", "none"):
+        reinforce = built("reinforce", roll_out={"baseline": baseline}).roll_out
+        assert isinstance(reinforce, TrajectoryLoss)
+        assert reinforce.baseline == baseline
+    half = {"schedule": "linear", "start": 1.0, "end": 0.0, "updates": 1000}
+    assert built("dagger", roll_in={"p_reference": half}).roll_in.p_reference(500) == pytest.approx(0.5)
+    assert 0.05 < built("dagger").roll_in.p_reference(250) < 0.5
+    hierarchical = built("hierarchical", decisions={"segment": 7}).roll_out
+    assert isinstance(hierarchical, Deviations)
+    assert hierarchical.states.segment == 7
+    chosen = {
+        "exploration": "bootstrap",
+        "estimator": "ips",
+        "epsilon": 0.3,
+        "temperature": 0.7,
+        "bag": 9,
+    }
+    bandit = built("bandit_lols", bandit=chosen).roll_out
+    assert isinstance(bandit, Bandit)
+    assert (bandit.exploration, bandit.estimator) == (Exploration("bootstrap", 0.3, 0.7, 9), "ips")
+    assert built("lols", roll_in={"decoding": "sample", "top_k": 6}).roll_in.decoding.top_k == 6
+    tree = built(
+        "search_expert", reference={"simulations": 5, "exploration": 2.5, "parallel": 3}, decisions={"k": 6}
+    ).roll_out
+    assert isinstance(tree, ReferenceCosts)
+    assert isinstance(tree.reference, MonteCarloTree)
+    found = tree.reference
+    assert (found.simulations, found.exploration, found.parallel, found.k) == (5, 2.5, 3, 6)
+    bleu = built("lols", reference={"name": "bleu", "budget": 77}).roll_out
+    assert isinstance(bleu, Deviations)
+    assert bleu.roll_out.reference == BleuOracle("add_k", 77)

@@ -201,3 +201,19 @@ def test_other_roll_outs_and_all_states() -> None:
         assert outcome.observed is not None
         assert len(outcome.observed) == len(outcome.decisions) == outcome.roll_outs
         assert len(outcome.observed) > len(batch())
+
+
+def test_importance_weighting_is_unbiased_at_the_states_that_were_drawn() -> None:
+    """Where the action's draw would depend on the state's, it is not: both are drawn anew here."""
+    trajectories = trajectories_of(GREEDY)
+    inner: RollOutPolicy = Watched(LEARNED, [], 1.0)  # type: ignore[assignment]
+    bandit = replace(BANDIT, estimator="ips", alpha=None, roll_out=inner)
+    first, later = [], []
+    for update in range(400):
+        with torch.no_grad():
+            found = bandit(replace(context(), draws=Draws(4, update), level=0.0), trajectories)
+        several, start = found.decisions.mask.sum(1) > 1, found.decisions.position == 0
+        first.append(found.costs.costs[several & start][:, 0])
+        later.append(found.costs.costs[several & ~start][:, 0])
+    for estimates in (torch.cat(first), torch.cat(later)):
+        assert abs(float(estimates.mean()) - 1) < 4 * float(estimates.std()) / len(estimates) ** 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training.aggregation import Aggregate
+from l2s_nmt.training.objective import Counts, Losses, Watch
 from tests.searches import search_of
 from tests.tiny import random_batch, shared_policy
 from tests.unit.training.sitting import BOTH, LIMITS, Sitting, Watched, same, weights
@@ -161,3 +162,39 @@ def test_what_is_watched_is_what_this_update_rolled_in(tmp_path: Path) -> None:
     alone = Sitting(tmp_path / "alone", limits, AGGREVATED, None, BOTH)
     alone.run()
     assert not same(weights(sitting.policy), weights(alone.policy))
+
+
+@dataclass
+class Seen:
+    """An objective that notes what it is asked."""
+
+    calls: list[tuple[Batch, Experience | None, Counts]]
+
+    def __call__(
+        self,
+        policy: Policy,
+        batch: Batch,
+        experience: Experience | None,
+        counts: Counts,
+        watch: Watch | None = None,
+    ) -> tuple[torch.Tensor, Losses]:
+        self.calls.append((batch, experience, counts))
+        return BOTH(policy, batch, experience, counts, watch)
+
+
+def test_what_is_replayed_is_learned_from_with_its_own_sentences_and_counts(tmp_path: Path) -> None:
+    seen = Seen([])
+    aggregate = Aggregate(tmp_path / "run" / "aggregated", 1, 1000, 3, 0, 1)
+    Sitting(tmp_path / "run", replace(LIMITS, max_updates=6), AGGREVATED, aggregate, seen).run()
+    earlier, parts = [seen.calls[0]], seen.calls[1:]
+    assert len(parts) == 2 * 5
+    for new, old in zip(parts[::2], parts[1::2], strict=True):
+        (kept,) = [call for call in earlier if torch.equal(call[0].rows, old[0].rows)]
+        assert old[1] is not None
+        assert kept[1] is not None
+        assert new[1] is not None
+        assert torch.equal(kept[1].trajectories.tokens, old[1].trajectories.tokens)
+        assert new[2] == old[2]
+        assert new[2].tokens == new[0].target_tokens + old[0].target_tokens
+        assert new[2].states == new[1].decisions.total_visits() + old[1].decisions.total_visits()
+        earlier.append(new)

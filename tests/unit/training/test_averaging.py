@@ -83,6 +83,17 @@ def test_mean_of_the_last_snapshots(numbers: list[float], last: int) -> None:
 
 
 @settings(deadline=None, max_examples=30)
+@given(numbers=numbers)
+def test_mean_of_the_weights_after_every_update_without_the_first(numbers: list[float]) -> None:
+    weights = Weights()
+    weights.set(2.5)
+    averager = Averager(weights, "mean", decay=0.9, last=3)
+    run(averager, weights, numbers)
+    expected = sum(numbers) / len(numbers)
+    assert averages(averager, weights) == pytest.approx((expected, -expected), rel=1e-9, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=30)
 @given(
     kind=st.sampled_from(["none", "ema", "mean", "last"]), starts=st.lists(numbers, min_size=2, max_size=4)
 )

@@ -15,6 +15,7 @@ from l2s_nmt.data.batches import Batch
 from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
+from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.objective import Losses
 from l2s_nmt.training.schedule import Schedule
 from tests.unit.training.sitting import (
@@ -100,3 +101,29 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
     sitting.run()
     assert norms == pytest.approx([1e-3], rel=1e-3)
     assert sitting.lines_of("train")[0]["gradient_norm"] > 0.1
+
+
+def test_the_mean_of_the_observed_losses_reaches_the_search_and_nothing_else_is_scored(
+    tmp_path: Path,
+) -> None:
+    levels: list[float] = []
+
+    def noted(policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
+        levels.append(level)
+        losses = torch.full((len(batch),), float(draws.update))
+        return replace(AGGREVATED(policy, batch, draws, level), observed=losses)
+
+    limits = replace(LIMITS, max_updates=5, log_every=1)
+    sitting = Sitting(tmp_path / "run", limits, Watched(noted), None, BOTH)
+    sitting.run()
+    assert levels == pytest.approx([0, 0, 0.5, 1, 1.5])
+    assert not any("roll_in_cost" in line for line in sitting.lines_of("train"))
+
+
+def test_ends_when_the_roll_outs_are_used_up(tmp_path: Path) -> None:
+    limits = replace(LIMITS, max_updates=20, max_roll_outs=100)
+    assert limits.used(Progress(roll_outs=150), 1, 1) == 1.5
+    progress = Sitting(tmp_path / "run", limits, LOLS, None, BOTH).run()
+    assert progress.finished
+    assert progress.roll_outs >= 100
+    assert progress.update < 20

@@ -19,6 +19,7 @@ from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.search.types import CostVectors, Decisions
+from l2s_nmt.training.build import build_objective
 from l2s_nmt.training.objective import Counts, Losses, Objective
 from tests.searches import recipe_of, search_of
 from tests.tiny import FAMILIES, new_policy, next_scores, random_batch, source_of
@@ -323,3 +324,33 @@ def test_a_loss_that_is_not_one_of_each_state_is_refused(wrong: Callable[[Tensor
         UserError, match=r"search\.loss\.function returned .* must return a tensor with the loss of each"
     ):
         value(replace(BOTH, loss=loss), policy, batch, experience)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [
+        ("lols", {"loss": {"name": "target_learning", "support": "candidates"}}),
+        ("searnn", {"loss": {"support": "candidates"}}),
+        ("minimum_risk", {}),
+        # More states than are scored at a time.
+        (
+            "aggrevated",
+            {"loss": {"name": "beam_expected_cost", "alpha": 0.7}, "roll_in": {**SAMPLING, "samples": 6}},
+        ),
+    ],
+)
+def test_the_objective_of_a_recipe_is_what_it_says(algorithm: str, settings: dict[str, Any]) -> None:
+    recipe = recipe_of(algorithm, **settings)
+    loss, policy = recipe.search.loss, new_policy()
+    batch = random_batch(policy, 24, seed=3)
+    found = searched(search_of(algorithm, **settings), policy, batch)
+    total, _ = build_objective(recipe)(policy, batch, found, Counts(70.0, 30.0))
+    memory = policy.encode(batch.source[found.owner], batch.source_mask[found.owner])
+    decisions = found.decisions
+    at = policy.score(memory, found.trajectories.tokens)[decisions.sentence, decisions.position]
+    function, alpha = LOSSES[loss.name].function, loss.alpha or 1.0
+    each = function(at, decisions, found.costs, alpha=alpha, support=loss.support)
+    smoothed = replace(TEACHER_FORCING, label_smoothing=recipe.training.label_smoothing)
+    entropy = value(smoothed, policy, batch, None) * batch.target_tokens
+    expected = loss.cross_entropy * entropy / 70 + loss.weight * decisions.weigh(each).sum() / 30
+    torch.testing.assert_close(total, expected)

@@ -39,7 +39,7 @@ class Copying(Validator):
 def validator(processes: Processes, batches: list[list[list[int]]]) -> Copying:
     nothing: Any = None
     references = [[source] for source in SOURCES]
-    return Copying(nothing, nothing, SOURCES, references, nothing, 12, processes, batches)
+    return Copying(nothing, nothing, SOURCES, references, nothing, 12, processes, batches=batches)
 
 
 @pytest.mark.parametrize("count", [2, 3, 8, 30])
