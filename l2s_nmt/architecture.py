@@ -100,6 +100,11 @@ def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrain
         for name in ("dropout", "dropout_rate"):
             if dropout is not None and hasattr(config, name):
                 setattr(config, name, dropout)
+        for name in ("encoder_layerdrop", "decoder_layerdrop"):
+            if hasattr(
+                config, name
+            ):  # processes that drop other layers than the rest would wait for each other
+                setattr(config, name, 0.0)
         with _without_bars() if local else nullcontext():
             model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
                 str(path_or_id),

@@ -105,8 +105,14 @@ def branches_at_once(trunk: DecoderState, width: int, scores: int) -> int:
         scores: bytes of each one's next scores.
     """
     token, device = trunk.bytes_a_token(), trunk.mask.device
-    room = _ON_CPU if device.type == "cpu" else int(_SHARE * torch.cuda.mem_get_info(device)[0])
+    room = _ON_CPU if device.type == "cpu" else int(_SHARE * _free(device))
     return room // ((width + trunk.mask.shape[1]) * token + scores)
+
+
+def _free(device: torch.device) -> int:
+    """Bytes that the driver has, and those that torch keeps for itself of what it has freed."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def in_parts(rows: Tensor, most: int, finish: Callable[[Tensor], Found]) -> Iterator[tuple[Tensor, Found]]:

@@ -295,6 +295,8 @@ class Policy(nn.Module):
                 attention_mask=memory.mask.long(),
                 generation_config=configuration,
                 stopping_criteria=StoppingCriteriaList([stop_at(limits)]),
+                # Weights that are dealt out are whole here, and other processes may not be searching.
+                synced_gpus=False,
             )[:, 1:]
         tokens = F.pad(written, (0, longest - written.shape[1]), value=self.pad)
         limits = limits.repeat_interleave(best)

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from l2s_nmt.decoder_state import DecoderState, Memory
 
+_PAIRS = 2**28
+"""Tokens of pairs of rows that are compared at a time."""
+
 
 class Prefixes(Protocol):
     """Which rows of a decoder state stand for the sentences that are being written."""
@@ -128,6 +131,22 @@ def first_with_prefix(tokens: Tensor, source: Tensor) -> Tensor:
     Returns:
         (R, T) the row that has ``tokens[r, :t]`` first.
     """
+    return _by_steps(tokens, source) if tokens.device.type == "cpu" else _by_pairs(tokens, source)
+
+
+def _by_pairs(tokens: Tensor, source: Tensor) -> Tensor:
+    """Each row against all others at once, for a device that would wait for every step."""
+    place = torch.empty_like(tokens)
+    at_once = max(1, _PAIRS // max(1, tokens.numel()))
+    for begin in range(0, len(tokens), at_once):
+        some = slice(begin, begin + at_once)
+        same = (source[some, None] == source)[:, :, None].repeat(1, 1, tokens.shape[1])
+        same[:, :, 1:] &= tokens[some, None, :-1] == tokens[None, :, :-1]
+        place[some] = same.cumprod(2, dtype=torch.uint8).argmax(1)
+    return place
+
+
+def _by_steps(tokens: Tensor, source: Tensor) -> Tensor:
     place, same = torch.empty_like(tokens), source
     words = int(tokens.max()) + 1 if tokens.numel() else 0
     for step in range(tokens.shape[1]):

@@ -31,7 +31,7 @@ def load_cross_trained(
     device: torch.device,
     stamps: Mapping[str, str],
 ) -> list[Policy]:
-    """The best weights of the runs that roll in, in evaluation mode and without gradients.
+    """The best weights of the runs that roll in, in evaluation mode, to be asked without gradients.
 
     Args:
         recipe: of the learner.
@@ -66,7 +66,7 @@ def load_cross_trained(
 def load_experts(
     recipe: Recipe, tokenizer: PreTrainedTokenizerBase, learner: Policy, device: torch.device
 ) -> list[Policy]:
-    """The best weights of the runs that price tokens, in evaluation mode and without gradients.
+    """The best weights of the runs that price tokens, in evaluation mode, to be asked without gradients.
 
     Raises:
         UserError: a run's model does not fit the learner's.
@@ -91,7 +91,7 @@ def _load(
         raise _refusal(
             key, run, "its vocabulary is not the learner's; train one with tokenizer.pretrained of the other"
         )
-    policy = Policy(load_model(run.weights()).to(device)).eval().requires_grad_(False)
+    policy = Policy(load_model(run.weights()).to(device)).eval()
     if (policy.positions or _ANY) < (learner.positions or _ANY):
         raise _refusal(
             key, run, f"{policy.positions} positions are fewer than the learner's; set model.architecture"

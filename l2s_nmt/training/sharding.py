@@ -40,6 +40,7 @@ def wanted() -> FullyShardedDataParallelPlugin | None:
         "fsdp_auto_wrap_policy": (plugin.auto_wrap_policy is not None, "NO_WRAP"),
         "fsdp_activation_checkpointing": (plugin.activation_checkpointing, False),
         "fsdp_offload_params": (_is_set("FSDP_OFFLOAD_PARAMS"), False),
+        "fsdp_cpu_ram_efficient_loading": (_is_set("FSDP_CPU_RAM_EFFICIENT_LOADING"), False),
     }
     for key, (is_so, value) in refused.items():
         if is_so:
@@ -49,8 +50,8 @@ def wanted() -> FullyShardedDataParallelPlugin | None:
 
 def _unfit(key: str, value: object) -> UserError:
     return UserError(
-        f"{key} of accelerate's configuration: only {value} works, since the model writes sentences of its own "
-        "between the updates; see recipes/accelerate/fsdp.yaml"
+        f"{key} of accelerate's configuration: only {value} works, since every process loads the model by itself, and "
+        "it writes sentences of its own between the updates; see recipes/accelerate/fsdp.yaml"
     )
 
 

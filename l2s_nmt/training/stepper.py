@@ -84,7 +84,11 @@ class AccelerateStepper:
         self, accelerator: Accelerator, policy: Policy, optimizer: torch.optim.Optimizer, clip_norm: float
     ) -> None:
         self.accelerator = accelerator
+        weights = [list(group["params"]) for group in optimizer.param_groups]
         self.module, self.optimizer = accelerator.prepare(policy, optimizer)
+        # Of weights that are dealt out accelerate looks for their shares by address, and empty ones have none.
+        for group, own in zip(optimizer.param_groups, weights, strict=True):
+            group["params"] = own
         if isinstance(self.module, DistributedDataParallel):
             self.module.broadcast_buffers = False  # no buffer of the model changes
         self.rates = [group["lr"] for group in optimizer.param_groups]

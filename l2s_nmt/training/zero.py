@@ -25,6 +25,8 @@ from l2s_nmt.training.stepper import set_rates
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps of each weight."""
+_BUCKET = 500_000_000
+"""Numbers that DeepSpeed reduces at a time by itself."""
 
 
 def wanted() -> int | None:
@@ -195,13 +197,18 @@ def _initialize(
     settings = {
         "train_micro_batch_size_per_gpu": 1,  # of which nothing follows
         "gradient_clipping": clip_norm,
-        "zero_optimization": {"stage": stage},
+        # A buffer of so many numbers is there in every step, and need not be larger than all gradients.
+        "zero_optimization": {"stage": stage, "reduce_bucket_size": min(_BUCKET, _numbers(optimizer))},
         "steps_per_print": 1 << 62,
     }
     engine, zero, _, _ = deepspeed.initialize(
         model=policy, optimizer=optimizer, config=settings, dist_init_required=False
     )
     return engine, zero
+
+
+def _numbers(optimizer: torch.optim.Optimizer) -> int:
+    return sum(weight.numel() for group in optimizer.param_groups for weight in group["params"])
 
 
 class _Given(torch.autograd.Function):

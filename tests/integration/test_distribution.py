@@ -193,7 +193,9 @@ def test_zero_trains_as_if_nothing_were_dealt_out(stage: str, whole: Any, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DEALT_OUT)
-@pytest.mark.parametrize("search", ["teacher_forcing", "dagger", "lols", "bandit_lols", "minimum_risk"])
+@pytest.mark.parametrize(
+    "search", ["teacher_forcing", "dagger", "lols", "bandit_lols", "minimum_risk", "minimum_risk_of_a_beam"]
+)
 def test_dealt_out_in_parts_of_unequal_work(search: str, kind: str, whole: Any, tmp_path: Path) -> None:
     """Three processes, accumulation, and updates with fewer sentences than parts."""
     path, run = whole(search, 40)

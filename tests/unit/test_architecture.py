@@ -157,3 +157,12 @@ def test_the_first_mbart_starts_with_the_code_of_the_target_language() -> None:
     before = other.config.decoder_start_token_id
     start_with_language(other, MBart50Tokenizer())
     assert other.config.decoder_start_token_id == before
+
+
+def test_no_layers_are_dropped(tmp_path: Path) -> None:
+    """Processes that drop others than the rest would wait for each other."""
+    model = new_policy("mbart").model
+    model.config.encoder_layerdrop = model.config.decoder_layerdrop = 0.5
+    model.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path).config
+    assert (loaded.encoder_layerdrop, loaded.decoder_layerdrop) == (0.0, 0.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -163,3 +165,16 @@ def test_what_fits_is_counted_in_bytes() -> None:
 def test_best_tokens_are_the_first_of_the_best() -> None:
     scores = torch.tensor([[0.0, 2.0, 2.0], [1.0, -1.0, 1.0]])
     assert best_tokens(scores).tolist() == best_tokens(scores.bfloat16()).tolist() == [1, 0]
+
+
+def test_on_a_gpu_what_torch_keeps_of_what_it_freed_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("mem_get_info", (1_000, 10_000)),
+        ("memory_reserved", 8_000),
+        ("memory_allocated", 3_000),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    trunk: Any = SimpleNamespace(
+        bytes_a_token=lambda: 2, mask=SimpleNamespace(device=torch.device("cuda", 0), shape=(3, 4))
+    )
+    assert branches_at_once(trunk, 6, 10) == int(decoding._SHARE * 6_000) // (10 * 2 + 10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +13,7 @@ from torch import Tensor
 from l2s_nmt.decoder_state import DecoderState, Memory
 from l2s_nmt.model import Policy
 from l2s_nmt.search.sampling import sample
-from l2s_nmt.shared_prefixes import first_with_prefix
+from l2s_nmt.shared_prefixes import _by_pairs, first_with_prefix
 from tests.tiny import FAMILIES, random_batch, shared_policy
 
 SAMPLES, SENTENCES = 6, 7
@@ -97,6 +99,9 @@ def test_sentences_that_never_part_are_one(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_first_with_a_prefix_by_comparing_all(rows: list[tuple[int, list[int]]]) -> None:
     tokens, source = torch.tensor([words for _, words in rows]), torch.tensor([which for which, _ in rows])
     found = first_with_prefix(tokens, source)
+    assert torch.equal(_by_pairs(tokens, source), found)
+    with mock.patch("l2s_nmt.shared_prefixes._PAIRS", 2 * tokens.numel()):
+        assert torch.equal(_by_pairs(tokens, source), found)
     for row, (which, words) in enumerate(rows):
         for length in range(len(words)):
             alike = [n for n, (w, ws) in enumerate(rows) if w == which and ws[:length] == words[:length]]

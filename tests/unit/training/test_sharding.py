@@ -66,6 +66,7 @@ def test_nothing_is_dealt_out_unless_the_launcher_says_so(monkeypatch: pytest.Mo
         ("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP", "fsdp_auto_wrap_policy"),
         ("FSDP_ACTIVATION_CHECKPOINTING", "true", "fsdp_activation_checkpointing"),
         ("FSDP_OFFLOAD_PARAMS", "true", "fsdp_offload_params"),
+        ("FSDP_CPU_RAM_EFFICIENT_LOADING", "true", "fsdp_cpu_ram_efficient_loading"),
     ],
 )
 def test_what_would_not_work_is_refused(
