@@ -19,6 +19,7 @@ from l2s_nmt.explanation.pairs import choose_pairs
 from l2s_nmt.explanation.subject import load_subjects
 from l2s_nmt.explanation.types import Explanation
 from l2s_nmt.explanation.write import write_explanation
+from l2s_nmt.languages import BleuTokenizer
 from l2s_nmt.plain_text import shorten
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, locked
@@ -171,6 +172,7 @@ def compare(
     beam: int | None = None,
     exposure: int | None = None,
     comet: str | None = None,
+    bleu_tokenizer: BleuTokenizer | None = None,
 ) -> Comparison:
     """Runs on the same sentences, the first being the baseline; those that differ in their seed alone are one system.
 
@@ -180,11 +182,12 @@ def compare(
         beam: beams; None: the recipe's.
         exposure: sentences of each split to measure exposure bias on; None: it is not measured.
         comet: a model of COMET to score with too.
+        bleu_tokenizer: what cuts text into BLEU's words; None: the first run's.
 
     Raises:
         UserError: runs or data are unsound, or do not belong together.
     """
-    options = Options(splits, beam, exposure=exposure, comet=comet)
+    options = Options(splits, beam, exposure=exposure, comet=comet, bleu_tokenizer=bleu_tokenizer)
     prepared = prepare(group_systems([str(run.path) for run in runs]), options)
     for run, split, decoding in prepared.evaluations():
         evaluate_run(run, split, decoding)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
+
+from l2s_nmt.errors import UserError
 
 BleuTokenizer = Literal["13a", "intl", "zh", "char", "ja-mecab", "ko-mecab", "flores200"]
 """Those of sacrebleu's."""
@@ -12,11 +14,13 @@ _CHINESE = frozenset({"zh", "zho", "cmn", "yue", "wuu"})
 _WITHOUT_SPACES = frozenset(
     {"ja", "jpn", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "dz", "dzo"}
 )
-_UNSPACED = re.compile(
-    "[\u0e00-\u0fff"  # Thai, Lao, Tibetan
+UNSPACED = (
+    "\u0e00-\u0fff"  # Thai, Lao, Tibetan
     "\u1000-\u109f\u1780-\u17ff"  # Burmese, Khmer
-    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # kana and Chinese characters
+    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana and Chinese characters
 )
+"""Characters of scripts that write no spaces, as a regular expression's class."""
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
 def bleu_tokenizer(language: str) -> BleuTokenizer:
@@ -29,6 +33,27 @@ def bleu_tokenizer(language: str) -> BleuTokenizer:
     if name in _CHINESE:
         return "zh"
     return "char" if name in _WITHOUT_SPACES else "13a"
+
+
+def new_bleu(tokenizer: BleuTokenizer = "13a", *, quiet: bool = False) -> Any:
+    """Return a fresh BLEU of sacrebleu.
+
+    Args:
+        tokenizer: what cuts text into its words.
+        quiet: do not warn of text that looks tokenized.
+
+    Raises:
+        UserError: it needs a package that is not installed, or a model that cannot be had.
+    """
+    from sacrebleu.metrics import BLEU  # which takes longer than all else that a recipe needs
+
+    try:
+        return BLEU(tokenize=tokenizer, force=quiet)
+    except Exception as error:  # each of its tokenizers fails in its own way
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"evaluation.bleu_tokenizer {tokenizer} cannot be loaded ({reason}); install what it needs, or choose char"
+        ) from error
 
 
 def number_of_words(text: str) -> int:

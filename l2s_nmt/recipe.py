@@ -301,7 +301,7 @@ class Recipe:
     @property
     def bleu_tokenizer(self) -> BleuTokenizer:
         """What cuts target text into words, by sacrebleu's name."""
-        return self.evaluation.bleu_tokenizer or bleu_tokenizer(self.data.target_language)
+        return self.evaluation.bleu_tokenizer or bleu_tokenizer(self.data.codes["target_language"])
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:

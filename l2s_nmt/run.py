@@ -182,36 +182,39 @@ def _same_recipe(run: Run, recipe: Recipe) -> None:
     training = recipe.training
     went_by_limits = training.schedule in ("linear", "cosine") or training.averaging.starts > 1
     free = {*_MOVED} if went_by_limits else {*_MOVED, *_LIMITS}
-    if set(changed) <= free:
-        if changed:
-            write_text(run.recipe_path, dump_recipe(recipe))
-    else:
+    if not set(changed) <= free:
         shown = "; ".join(f"{key}: {there.get(key)!r} there, {now.get(key)!r} now" for key in changed[:5])
         raise UserError(
             f"{run.path}: holds a run of another recipe ({shown}); choose another --output or remove the directory"
         )
 
 
-def same_data(run: Run, stamps: dict[str, str]) -> None:
+def same_data(run: Run, recipe: Recipe, stamps: dict[str, str]) -> None:
     """Note what a run's data are, or see that they still are those that it was begun with.
+
+    Only then the recipe is kept as it is now, with other limits, or data in another place.
 
     Args:
         run: that is trained.
+        recipe: by which it goes on.
         stamps: of each split, what tells it from others.
 
     Raises:
         UserError: they are others, or the note cannot be read.
     """
-    if not run.data.exists():
+    if run.data.exists():
+        there = read_stamps(run)
+        changed = [split for split, stamp in stamps.items() if there.get(split) != stamp]
+        if changed:
+            raise UserError(
+                f"{run.path}: was begun with other data ({' and '.join(changed)}); bring them back, or choose another "
+                f"--output (where only this program is another version, remove {run.data.name})"
+            )
+    else:
         write_json(run.data, stamps)
-        return
-    there = read_stamps(run)
-    changed = [split for split, stamp in stamps.items() if there.get(split) != stamp]
-    if changed:
-        raise UserError(
-            f"{run.path}: was begun with other data ({' and '.join(changed)}); bring them back, or choose another "
-            "--output"
-        )
+    text = dump_recipe(with_absolute_paths(recipe))
+    if run.recipe_path.read_text(encoding="utf-8") != text:
+        write_text(run.recipe_path, text)
 
 
 def read_stamps(run: Run) -> dict[str, str]:
@@ -223,8 +226,15 @@ def read_stamps(run: Run) -> dict[str, str]:
     try:
         there: dict[str, str] = json.loads(run.data.read_text(encoding="utf-8"))
         return {split: there[split] for split in ("train", "valid")}
+    except FileNotFoundError:
+        raise UserError(
+            f"{run.path}: has no {run.data.name}, which says what its data are; give the command that trained it once "
+            "more, which writes it"
+        ) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{run.data}: damaged ({error!r}); remove it if the data are the same") from error
+        raise UserError(
+            f"{run.data}: damaged ({error!r}); if the data are the same, remove it and train the run on"
+        ) from error
 
 
 _MOVED = ("data.files", "data.hub", "data.hub_revision")

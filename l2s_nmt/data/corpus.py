@@ -174,7 +174,7 @@ def _load_hub(wanted: Wanted, hub: HubData, say: Say) -> Dataset:
     origin = f"{hub}, split {wanted.split}"
     return build(
         lambda: read_records(_readable(enumerate(table, 1), origin), wanted, origin),
-        fingerprint([table._fingerprint.encode(), *wanted.key]),
+        fingerprint([b"2", table._fingerprint.encode(), *wanted.key]),
         say,
         by_content=True,  # a commit to its page makes it no other data set
     )

@@ -18,6 +18,7 @@ import numpy as np
 
 from l2s_nmt.evaluation.significance import Floats, score_of_sum
 from l2s_nmt.evaluation.types import Bucket, PositionBucket
+from l2s_nmt.languages import UNSPACED
 
 LENGTHS = (1, 10, 20, 30, 40, 50)
 """Where the groups by length begin, in words of the source."""
@@ -25,7 +26,7 @@ FREQUENCIES = (0, 1, 10, 100, 1000)
 """Where the groups by frequency begin, in occurrences in the training data."""
 PLACES = ("first fifth", "second", "third", "fourth", "last fifth")
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Groups:
 
 
 def words(text: str) -> list[str]:
-    """The words of a sentence, without punctuation."""
+    """The words of a sentence, without punctuation; of scripts without spaces, each character."""
     return _WORD.findall(text)
 
 

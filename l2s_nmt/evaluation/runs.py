@@ -20,6 +20,7 @@ from l2s_nmt.evaluation.draw import Sampling
 from l2s_nmt.evaluation.score import Scores, read_scores, score, write_scores
 from l2s_nmt.evaluation.translate import Decoding, Translator
 from l2s_nmt.files import text_lines, write_text
+from l2s_nmt.languages import new_bleu
 from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, WeightsName, corpus_place
@@ -141,7 +142,9 @@ def evaluate_run(
         test_set = read_test_set(run.read_recipe(), split)
         found = scores_of(run, test_set, decoding, weights)
         if found is None:
-            refuse_unwritable(run, path)  # before hours of translating, not after
+            # Before hours of translating, not after.
+            refuse_unwritable(run, path)
+            new_bleu(run.read_recipe().bleu_tokenizer)
         return test_set, found
 
     def finish() -> Scores:

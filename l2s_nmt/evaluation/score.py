@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.metrics import CHRF, TER
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import write_json
-from l2s_nmt.languages import BleuTokenizer
+from l2s_nmt.languages import BleuTokenizer, new_bleu
 
 METRICS = ("bleu", "chrf", "ter")
 """The names of the metrics, in the order in which they are reported."""
@@ -122,27 +122,17 @@ def score(
 
 
 def new_metrics(tokenizer: BleuTokenizer = "13a") -> dict[str, Any]:
-    """Return fresh sacrebleu metrics by name; each learns the number of references from what it reads."""
-    return {"bleu": new_bleu(tokenizer), "chrf": CHRF(), "ter": TER()}
+    """Return fresh sacrebleu metrics by name; each learns the number of references from what it reads.
 
-
-def new_bleu(tokenizer: BleuTokenizer = "13a", *, quiet: bool = False) -> Any:
-    """Return a fresh BLEU of sacrebleu.
-
-    Args:
-        tokenizer: what cuts text into its words.
-        quiet: do not warn of text that looks tokenized.
-
-    Raises:
-        UserError: it needs a package that is not installed, or a model that cannot be had.
+    Where BLEU does not cut at spaces, TER counts each Chinese or Japanese character (other scripts without spaces it
+    does not know).
     """
-    try:
-        return BLEU(tokenize=tokenizer, force=quiet)
-    except Exception as error:  # each of its tokenizers fails in its own way
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"evaluation.bleu_tokenizer {tokenizer} cannot be loaded ({reason}); install what it needs, or choose char"
-        ) from error
+    asian = tokenizer in ("zh", "char", "ja-mecab")
+    return {
+        "bleu": new_bleu(tokenizer),
+        "chrf": CHRF(),
+        "ter": TER(normalized=asian, asian_support=asian),
+    }
 
 
 def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:

@@ -113,8 +113,10 @@ def _problem(theirs: Data, ours: Data, wanted: Fold) -> str | None:
 
 
 def _other_languages(theirs: Data, ours: Data) -> str | None:
-    they, we = (f"{data.source_language} to {data.target_language}" for data in (theirs, ours))
-    return None if they == we else f"it translates {they}, and the learner {we}"
+    they, we = (" to ".join(data.codes.values()) for data in (theirs, ours))
+    if they == we:
+        return None
+    return f"it translates {they}, and the learner {we} (data.source_code and target_code tell where only names differ)"
 
 
 def _written(fold: Fold) -> str:

@@ -33,9 +33,9 @@ from l2s_nmt.data.ticker import Say
 from l2s_nmt.data.tokenizer import encode_sources, load_tokenizer, train_tokenizer
 from l2s_nmt.data.training_data import TrainingData, in_one_block
 from l2s_nmt.errors import UserError
-from l2s_nmt.evaluation.score import new_bleu
 from l2s_nmt.evaluation.translate import check_lengths
 from l2s_nmt.files import whole_folder
+from l2s_nmt.languages import new_bleu
 from l2s_nmt.model import Policy
 from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Fold, Recipe

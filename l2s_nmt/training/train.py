@@ -56,7 +56,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
             open_run(folder, recipe, command_line())
         corpus = prepare.read_corpus(recipe, display.say)
         if accelerator.is_main_process:
-            same_data(run, corpus.stamps)
+            same_data(run, recipe, corpus.stamps)
         tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
         model = prepare.find_model(recipe, tokenizer)
         data = prepare.training_data(recipe, corpus, tokenizer, model, display.say, processes)

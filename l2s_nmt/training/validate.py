@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from l2s_nmt.data.tokenizer import decode, encode_sources, encode_targets
 from l2s_nmt.decoder_state import Memory
 from l2s_nmt.evaluation.probability import log_probabilities
-from l2s_nmt.evaluation.score import new_bleu, reference_streams
-from l2s_nmt.languages import BleuTokenizer
+from l2s_nmt.evaluation.score import reference_streams
+from l2s_nmt.languages import BleuTokenizer, new_bleu
 from l2s_nmt.model import Policy
 from l2s_nmt.processes import Processes
 from l2s_nmt.search.context import LengthLimit

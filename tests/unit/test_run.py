@@ -13,9 +13,10 @@ import torch
 from l2s_nmt.errors import UserError
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import make_recipe, read_recipe
-from l2s_nmt.run import Run, environment, flatten, locked, open_run, read_metrics, same_data
+from l2s_nmt.run import Run, environment, flatten, locked, open_run, read_metrics, read_stamps, same_data
 
 DATA = {"files": "/corpus", "source_language": "de", "target_language": "en"}
+STAMPS = {"train": "a", "valid": "b"}
 
 
 def recipe(**more: Any) -> Recipe:
@@ -151,7 +152,8 @@ def test_limits_may_be_raised_unless_training_went_by_them(
     short, long = (recipe(training={"max_updates": n, **settings}) for n in (5, 9))
     train(open_run(path, short, []))
     if may:
-        assert open_run(path, long, []).read_recipe() == long
+        same_data(open_run(path, long, []), long, STAMPS)
+        assert Run(path).read_recipe() == long
         seeded = recipe(seed=2, training={"max_updates": 9, **settings})
         assert "(seed: 1 there, 2 now)" in refused(path, seeded)
     else:
@@ -159,24 +161,30 @@ def test_limits_may_be_raised_unless_training_went_by_them(
 
 
 def test_files_may_have_moved_but_not_changed(run: Run, tmp_path: Path) -> None:
-    same_data(run, {"train": "a", "valid": "b"})
+    same_data(run, recipe(), STAMPS)
     train(run)
     moved = make_recipe({"data": {**DATA, "files": str(tmp_path / "moved")}})
     open_run(run.path, moved, [])
-    assert run.read_recipe() == moved
-    same_data(run, {"train": "a", "valid": "b"})
     for split in ("train", "valid"):
         with pytest.raises(UserError, match=rf"was begun with other data \({split}\); bring them back"):
-            same_data(run, {"train": "a", "valid": "b", split: "c"})
+            same_data(run, moved, {**STAMPS, split: "c"})
+        assert run.read_recipe() != moved, "what was refused has changed nothing"
+    same_data(run, moved, STAMPS)
+    assert run.read_recipe() == moved
     run.data.write_text("{")
-    with pytest.raises(UserError, match=r"data\.json: damaged"):
-        same_data(run, {"train": "a", "valid": "b"})
+    with pytest.raises(UserError, match=r"data\.json: damaged.*remove it and train the run on"):
+        same_data(run, moved, STAMPS)
+    run.data.unlink()
+    with pytest.raises(UserError, match=r"has no data\.json.*give the command that trained it once more"):
+        read_stamps(run)
+    same_data(run, moved, STAMPS)
+    assert read_stamps(run) == STAMPS
 
 
 def test_a_start_that_failed_may_be_of_other_data(run: Run) -> None:
-    same_data(run, {"train": "a", "valid": "b"})
+    same_data(run, recipe(), STAMPS)
     open_run(run.path, recipe(), [])
-    same_data(run, {"train": "c", "valid": "b"})
+    same_data(run, recipe(), {**STAMPS, "train": "c"})
 
 
 def test_a_folder_that_holds_nothing_but_its_lock_is_empty(tmp_path: Path) -> None:

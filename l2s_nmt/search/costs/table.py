@@ -140,5 +140,7 @@ def build_cost(
     assert row.kernel is not None
     kernel = replace(row.kernel, smoothing=smoothing) if isinstance(row.kernel, SentenceBleu) else row.kernel
     if row.needs_text or unit == "words":
-        return OnWords(kernel, decode_target, words if row.split is words_13a else row.split)
+        # Another language's words are those of all costs on words; only what cuts into characters stays.
+        spaced = words is words_13a or row.needs_text
+        return OnWords(kernel, decode_target, row.split if spaced else words)
     return OnTokens(kernel)

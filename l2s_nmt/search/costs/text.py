@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, compress
 
 import numpy as np
 import torch
-from sacrebleu.metrics import BLEU
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 from sacrebleu.tokenizers.tokenizer_ter import TercomTokenizer
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.languages import BleuTokenizer
+from l2s_nmt.languages import BleuTokenizer, new_bleu
 from l2s_nmt.search.costs.cost import TokenCost, nearest_reference
 from l2s_nmt.search.costs.own import TextFunction, as_costs
 
@@ -41,8 +41,13 @@ def words_by(bleu_tokenizer: BleuTokenizer) -> Split:
     """What cuts a text into words as a tokenizer of sacrebleu's does."""
     if bleu_tokenizer == "13a":
         return words_13a
-    tokenizer: Callable[[str], str] = BLEU(tokenize=bleu_tokenizer).tokenizer
-    return lambda text: tokenizer(text.rstrip()).split()
+
+    @cache
+    def tokenizer() -> Callable[[str], str]:  # loaded where a cost is on words, and not else
+        found: Callable[[str], str] = new_bleu(bleu_tokenizer).tokenizer
+        return found
+
+    return lambda text: tokenizer()(text.rstrip()).split()
 
 
 def words_tercom(text: str) -> list[str]:

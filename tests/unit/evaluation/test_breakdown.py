@@ -31,6 +31,7 @@ def corpus(sentences: int, seed: int) -> list[str]:
 def test_words_are_runs_of_letters_and_digits_in_any_script() -> None:
     assert words("Ein Hund, 3 Katzen – «мир»!") == ["Ein", "Hund", "3", "Katzen", "мир"]
     assert words("…") == []
+    assert words("他看 BBC 新闻。") == ["他", "看", "BBC", "新", "闻"]
 
 
 def test_sentences_are_grouped_by_length() -> None:
