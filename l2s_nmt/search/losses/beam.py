@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from l2s_nmt.search.losses.expected_cost import expected_cost
-from l2s_nmt.search.losses.scope import Support, softmax_within
-from l2s_nmt.search.losses.vocabulary import precision
+from l2s_nmt.search.losses.expected_cost import expected, expected_cost
+from l2s_nmt.search.losses.scope import Scope, Support, softmax_within
+from l2s_nmt.search.losses.vocabulary import log_policy_with_path
 from l2s_nmt.search.types import CostVectors, Decisions
 
 
@@ -36,10 +36,16 @@ def beam_expected_cost(
     """
     if costs.other is None:
         raise ValueError("beam_expected_cost needs the cost of every token")
-    ahead = expected_cost(logits, decisions, costs, alpha=alpha, support=support)
-    if decisions.parent is None or decisions.group is None:
-        return ahead
-    log_prob, regret = _so_far(logits, decisions, costs)
+    if decisions.parent is None or decisions.last is None or decisions.group is None:
+        return expected_cost(logits, decisions, costs, alpha=alpha, support=support)
+    later = (decisions.parent >= 0).nonzero()[:, 0]
+    before, token = decisions.parent[later], decisions.last[later]
+    log_probs, taken = log_policy_with_path(logits, decisions, before, token)
+    ahead = expected(Scope.of(logits, decisions, costs, "vocabulary"), log_probs)
+    steps = torch.stack([taken, _price(decisions, costs, before, token).to(taken.dtype)], 1)
+    steps = taken.new_zeros(len(decisions), 2).index_copy(0, later, steps)
+    log_prob, regret = _sum_of_ancestors(steps, decisions).unbind(1)
+    regret = regret.detach()
     length = int(decisions.position.max()) + 1 if len(decisions) else 1
     beams, beam = torch.unique(decisions.group * length + decisions.position, return_inverse=True)
     least = regret.new_full((len(beams),), torch.inf).scatter_reduce(0, beam, regret, "amin")
@@ -49,22 +55,12 @@ def beam_expected_cost(
     return share
 
 
-def _so_far(logits: Tensor, decisions: Decisions, costs: CostVectors) -> tuple[Tensor, Tensor]:
-    """(N,) log-probability and cost of the tokens that led to each state."""
-    assert decisions.parent is not None
-    assert decisions.last is not None
+def _price(decisions: Decisions, costs: CostVectors, states: Tensor, tokens: Tensor) -> Tensor:
+    """(M,) what tokens cost at states (M,)."""
     assert costs.other is not None
-    dtype = precision(logits)
-    later = (decisions.parent >= 0).nonzero()[:, 0]
-    before, token = decisions.parent[later], decisions.last[later]
-    log_probs = logits[before, token].to(dtype) - logits.to(dtype).logsumexp(1)[before]
-    listed = (decisions.actions[before] == token[:, None]) & decisions.mask[before]
-    among_listed = costs.costs[before].masked_fill(~listed, 0).sum(1)
-    price = torch.where(listed.any(1), among_listed, costs.other[before]).to(dtype)
-    steps = torch.zeros(len(decisions), 2, dtype=dtype, device=logits.device)
-    steps = steps.index_copy(0, later, torch.stack([log_probs, price], 1))
-    log_prob, regret = _sum_of_ancestors(steps, decisions).unbind(1)
-    return log_prob, regret.detach()
+    listed = (decisions.actions[states] == tokens[:, None]) & decisions.mask[states]
+    among_listed = costs.costs[states].masked_fill(~listed, 0).sum(1)
+    return torch.where(listed.any(1), among_listed, costs.other[states])
 
 
 def _sum_of_ancestors(steps: Tensor, decisions: Decisions) -> Tensor:

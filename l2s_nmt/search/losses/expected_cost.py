@@ -20,5 +20,15 @@ def expected_cost(
     scope = Scope.of(logits, decisions, costs, "vocabulary")
     if scope.other is None:
         return scope.sum(listed_log_policy(logits, decisions, "candidates").exp() * scope.costs)
-    probs = listed_log_policy(logits, decisions, "vocabulary").exp()
-    return scope.other + scope.sum(probs * (scope.costs - scope.other[:, None]))
+    return expected(scope, listed_log_policy(logits, decisions, "vocabulary"))
+
+
+def expected(scope: Scope, log_probs: Tensor) -> Tensor:
+    """Return (N,) expectations over the whole vocabulary.
+
+    Args:
+        scope: in which the cost of the actions that are not listed is known.
+        log_probs: (N, K) of the listed actions.
+    """
+    assert scope.other is not None
+    return scope.other + scope.sum(log_probs.exp() * (scope.costs - scope.other[:, None]))

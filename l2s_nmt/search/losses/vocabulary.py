@@ -104,10 +104,29 @@ def log_policy(
     Returns:
         (N, K) log-probabilities, 0 where masked, and (N,) sums of the reduction (0 without).
     """
-    scores, normaliser, sums = _Pass.apply(logits, decisions.actions, offsets, reduction)  # type: ignore[no-untyped-call]
+    scores, normaliser, sums, _ = _Pass.apply(logits, decisions.actions, offsets, reduction)  # type: ignore[no-untyped-call]
     if offsets is not None:
         scores = scores + offsets
     return (scores - normaliser[:, None]).masked_fill(~decisions.mask, 0), sums
+
+
+def log_policy_with_path(
+    logits: Tensor, decisions: Decisions, states: Tensor, tokens: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the listed actions, and of one more token at some states, over the whole vocabulary.
+
+    Args:
+        logits: (N, V) scores.
+        decisions: N states with K listed actions.
+        states: (M,) of the N states; may occur several times.
+        tokens: (M,) one for each.
+
+    Returns:
+        (N, K) log-probabilities, 0 where masked, and (M,) those of the tokens.
+    """
+    scores, normaliser, _, path = _Pass.apply(logits, decisions.actions, None, None, states, tokens)  # type: ignore[no-untyped-call]
+    listed = (scores - normaliser[:, None]).masked_fill(~decisions.mask, 0)
+    return listed, path - normaliser[states]
 
 
 def log_mass_of_unlisted(logits: Tensor, decisions: Decisions) -> Tensor:
@@ -118,7 +137,7 @@ def log_mass_of_unlisted(logits: Tensor, decisions: Decisions) -> Tensor:
     """
     listed = decisions.mask & (decisions.mask.sum(1, keepdim=True) < logits.shape[1])
     offsets = torch.zeros_like(listed, dtype=precision(logits)).masked_fill(listed, -torch.inf)
-    _, normaliser, _ = _Pass.apply(logits, decisions.actions, offsets, None)  # type: ignore[no-untyped-call]
+    _, normaliser, _, _ = _Pass.apply(logits, decisions.actions, offsets, None)  # type: ignore[no-untyped-call]
     mass: Tensor = normaliser
     return mass
 
@@ -132,9 +151,18 @@ class _Pass(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, actions: Tensor, offsets: Tensor | None, reduction: Reduction | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (N, K) logits of the actions, without the offsets; the normaliser and the sums, both with."""
+        ctx: Any,
+        logits: Tensor,
+        actions: Tensor,
+        offsets: Tensor | None,
+        reduction: Reduction | None,
+        states: Tensor | None = None,
+        tokens: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return (N, K) logits of the actions, without the offsets; the normaliser and the sums, both with.
+
+        And (M,) the logits of more tokens at some states, without the offsets.
+        """
         normaliser = logits.new_empty(len(logits), dtype=precision(logits))
         sums = torch.zeros_like(normaliser)
         for rows in row_blocks(logits):
@@ -142,17 +170,18 @@ class _Pass(torch.autograd.Function):
             normaliser[rows] = block.logsumexp(1)
             if reduction is not None:
                 sums[rows] = reduction.sums(block - normaliser[rows, None], rows)
-        ctx.save_for_backward(logits, actions, offsets, normaliser)
+        ctx.save_for_backward(logits, actions, offsets, normaliser, states, tokens)
         ctx.reduction = reduction
-        return logits.gather(1, actions).to(normaliser.dtype), normaliser, sums
+        path = normaliser.new_empty(0) if states is None else logits[states, tokens].to(normaliser.dtype)
+        return logits.gather(1, actions).to(normaliser.dtype), normaliser, sums, path
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, to_scores: Tensor, to_normaliser: Tensor, to_sums: Tensor
-    ) -> tuple[Tensor, None, None, None]:
+        ctx: Any, to_scores: Tensor, to_normaliser: Tensor, to_sums: Tensor, to_path: Tensor
+    ) -> tuple[Tensor, None, None, None, None, None]:
         """Return the (N, V) gradient by the logits, each block written while it is in the cache."""
-        logits, actions, offsets, normaliser = ctx.saved_tensors
+        logits, actions, offsets, normaliser, states, tokens = ctx.saved_tensors
         gradient = torch.empty_like(logits)
         for rows in row_blocks(logits):
             block = shifted_block(logits, actions, offsets, rows) - normaliser[rows, None]
@@ -165,4 +194,6 @@ class _Pass(torch.autograd.Function):
                 to_mass = to_mass - slopes.mean(1, keepdim=True) * logits.shape[1]
                 block.exp_().mul_(to_mass).add_(slopes)
             gradient[rows] = block.scatter_add_(1, actions[rows], to_scores[rows])
-        return gradient, None, None, None
+        if states is not None:
+            gradient.view(-1).index_add_(0, states * logits.shape[1] + tokens, to_path.to(gradient.dtype))
+        return gradient, None, None, None, None, None
