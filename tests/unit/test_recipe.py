@@ -392,7 +392,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         (b"just text\n", ': a recipe is a mapping of keys to values, found "just text"'),
         (b"seed: 1\n", ": data is missing; add it"),
         (b"data:\n  files: x\n  source_language: a\n", ", line 1: data.target_language is missing; add it"),
-        (b"data:\n", ", line 1: data: found null, expected keys: source_language, target_language, source_code"),
+        (
+            b"data:\n",
+            ", line 1: data: found null, expected keys: source_language, target_language, source_code",
+        ),
         (b"seed: 1\ndata: [1\n", ", line 3: not valid YAML: "),
         (b"seed: 1\n\tdata: 2\n", ", line 2: not valid YAML: "),
         (b"seed: 1\ndata: !!python/name:os.system x\n", ", line 2: not valid YAML: "),
