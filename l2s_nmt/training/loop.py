@@ -326,9 +326,10 @@ class Trainer:
         # Data-parallel training averages gradients over processes; the counts are already global.
         self.stepper.backward(spread_to_gradient(loss) * self.accelerator.num_processes)
         sums.add({"loss": loss.detach(), "cross_entropy": terms.cross_entropy, "search": terms.search})
+        tokens = batch.target_tokens
         sums.add({"sentences": float(len(batch))})
-        if bool(batch.has_target.any()):
-            sums.add({"tokens": float(batch.target_tokens)})
+        if tokens > len(batch):  # sources alone have EOS and no more, which is no target's
+            sums.add({"tokens": float(tokens)})
         if experience is not None:
             sums.add({"states_learned": experience.decisions.total_visits()})
             if logs:
