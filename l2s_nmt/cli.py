@@ -64,6 +64,9 @@ for command in (train, recipes, watch, translate, score, evaluate, compare, expl
 GRACE_SECONDS = 5.0
 """Between Ctrl-C and the end of a command that does not end."""
 
+IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
+"""The file that its frames say they are of."""
+
 
 def main() -> None:
     """Run a command and end the process with its exit status."""
@@ -88,7 +91,8 @@ def _interruptible() -> Iterator[None]:
     def end_soon(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
-        # Some libraries, while they load, take it for an error of their own and go on.
+        if _importing(frame):
+            os._exit(130)
         end = threading.Timer(GRACE_SECONDS, os._exit, (130,))
         end.daemon = True
         end.start()
@@ -108,6 +112,13 @@ def _interruptible() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: what loads in C++ may abort at an exception, or take it for its own."""
+    while frame is not None and frame.f_code.co_filename != IMPORT_SYSTEM:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _run() -> int:

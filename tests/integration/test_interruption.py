@@ -42,6 +42,27 @@ def test_ctrl_c_while_libraries_load_ends_with_130(seconds: float, tmp_path: Pat
     assert started.returncode in (130, -signal.SIGINT)  # to a shell both are 130
 
 
+@pytest.mark.parametrize("after", ["os.abort()", "print('went on')"])
+def test_ctrl_c_ends_quietly_whatever_a_library_that_loads_makes_of_it(after: str, tmp_path: Path) -> None:
+    (tmp_path / "library.py").write_text(
+        f"import os, signal\ntry: os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException: {after}\n"
+    )
+    code = (
+        "import l2s_nmt.cli as c\n"
+        "def loads(): import library\n"
+        "c.app.command()(loads)\n"
+        "import sys; sys.argv[1:] = ['loads']; c.main()"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (130, b"", b"")
+
+
 def test_ctrl_c_while_sentences_are_read_ends_with_130(tmp_path: Path) -> None:
     code = (
         "import sys, l2s_nmt.evaluation.runs as r, l2s_nmt.cli as c, l2s_nmt.commands.lines_in as t\n"
