@@ -67,6 +67,23 @@ def test_a_full_standard_output_is_no_crash() -> None:
     assert found.stderr == "error: standard output cannot be written: No space left on device\n"
 
 
+def test_deepspeed_which_every_run_imports_where_it_is_installed_says_nothing_on_standard_output() -> None:
+    its_logger = (  # as deepspeed/utils/logging.py makes it
+        "import logging, sys; logger = logging.getLogger('DeepSpeed'); logger.setLevel('WARNING')\n"
+        "logger.addHandler(logging.StreamHandler(sys.stdout)); logger.warning('Setting accelerator to CPU')"
+    )
+    code = "import sys; from l2s_nmt.cli import app, main; sys.argv[1:] = ['say']\ndef say(): exec(sys.stdin.read())\n"
+    found = subprocess.run(
+        [sys.executable, "-c", f"{code}app.command()(say); main()"],
+        input=its_logger,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert (found.stdout, found.stderr) == ("", "")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_are_no_crash(closed: str, recipe: Path) -> None:
     script = f'"$0" -m l2s_nmt "$@" {closed}'
