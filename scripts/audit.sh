@@ -4,7 +4,6 @@
 # Exit status: 0 none is known; 1 some are, with the versions that mend them; 2 it could not be found out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source scripts/environment.sh
 
 installed=.venv/bin/python
 if [ ! -x "$installed" ]; then
@@ -13,7 +12,7 @@ if [ ! -x "$installed" ]; then
 fi
 if [ ! -x .venv-audit/bin/pip-audit ]; then
     echo "installing pip-audit into .venv-audit"
-    if ! "$python" -m venv .venv-audit || ! .venv-audit/bin/python -m pip install --quiet \
+    if ! "$installed" -m venv .venv-audit || ! .venv-audit/bin/python -m pip install --quiet \
         --disable-pip-version-check pip-audit; then
         rm -rf .venv-audit
         echo "error: pip-audit could not be installed; nothing has been checked" >&2

@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import l2s_nmt
+from l2s_nmt.errors import UserError
 from l2s_nmt.files import write_json, write_text
 from l2s_nmt.run import Run
 
@@ -200,8 +202,15 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=1_200, help="of the teacher-forced start")
     parser.add_argument("--roll-outs", type=int, default=40_000, help="of each cell")
     options = parser.parse_args()
+    for name in ("seeds", "updates", "roll_outs"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more")
     data = corpus(options.data, options.languages)
-    found = measure(options.output, data, options.seeds, options.updates, options.roll_outs)
+    try:
+        found = measure(options.output, data, options.seeds, options.updates, options.roll_outs)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     write_json(options.output / "table.json", found)
     write_text(options.output / "table.md", markdown(found))
     write_text(options.output / "table.svg", picture(found))

@@ -64,8 +64,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--redraw", action="store_true", help="table and picture only")
     options = parser.parse_args()
-    if options.jobs < 1:
-        parser.error(f"--jobs is {options.jobs}; give 1 or more")
+    for name in ("jobs", "threads"):
+        if (given := getattr(options, name)) is not None and given < 1:
+            parser.error(f"--{name} is {given}; give 1 or more")
     if options.data and len({plan.resolve().parent.parent for plan in options.plans}) > 1:
         parser.error("--data is the folder of one corpus, and the plans are of several; run them one by one")
     return options

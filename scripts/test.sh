@@ -10,10 +10,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
 
-extras="[dev]"
+extras=dev
 marked=()
 if [ "${1:-}" = "--slow" ]; then
-    extras="[dev,deepspeed]"
+    extras=dev,deepspeed
     marked=(-m "" -o faulthandler_timeout=7200)
     shift
 fi

@@ -172,12 +172,13 @@ def starts_below(curves: Curves) -> float | None:
 
 
 def draw_marker(number: int, x: float = 8.0, y: float = 8.0) -> str:
-    """Draw the marker of a system, by its number in the report: colour and shape both tell systems apart."""
+    """Draw the marker of a system, by its number in the report: neighbours differ in colour and shape, thirty in either."""
     shapes = (
         f'<circle cx="{x}" cy="{y}" r="4"/>',
         f'<rect x="{x - 3.5}" y="{y - 3.5}" width="7" height="7"/>',
         f'<path d="M{x} {y - 5}l5 5l-5 5l-5 -5z"/>',
         f'<path d="M{x} {y - 5}l5 9h-10z"/>',
+        f'<path d="M{x} {y + 5}l5 -9h-10z"/>',
     )
     return f'<g class="series-{number % _COLOURS} marker">{shapes[number % len(shapes)]}</g>'
 

@@ -43,7 +43,7 @@ class Rival:
         sentences = sum(map(len, bench.updates)) / len(bench.updates)
         self.clock = _Clock()
         self.collate = _Counting(DataCollatorForSeq2Seq(bench.tokenizer, model=self.model))
-        self.trainer = Seq2SeqTrainer(
+        self.trainer = _Shuffled(
             model=self.model,
             args=_arguments(recipe, bench.folder / "seq2seq_trainer", round(sentences)),
             train_dataset=encoded,
@@ -53,14 +53,28 @@ class Rival:
         )
         self.trainer.remove_callback(PrinterCallback)
 
-    def turn(self, updates: int) -> Turn:
-        """Make some updates after one that does not count; the work is in target tokens."""
+    def turn(self, updates: int, number: int) -> Turn:
+        """Make some updates of the given turn after one that does not count; the work is in target tokens."""
         self.trainer.args.max_steps = updates + 1
+        self.trainer.number = number
         self.clock.times.clear()
         self.collate.tokens.clear()
         self.trainer.train()
         seconds = self.clock.times[-1] - self.clock.times[0]
         return Turn(seconds, sum(self.collate.tokens[1 : updates + 1]))
+
+
+class _Shuffled(Seq2SeqTrainer):  # type: ignore[misc]  # transformers is untyped here
+    """Takes its batches in any order; its own begins with the longest sentences of some thousands, in each turn."""
+
+    number = 0
+    """Of the turn."""
+
+    def _get_train_sampler(self, *given: Any) -> Any:
+        rows, size = torch.tensor(list(super()._get_train_sampler(*given))), self.args.train_batch_size
+        batches = rows[: len(rows) // size * size].view(-1, size)
+        order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(self.number))
+        return batches[order].flatten().tolist()
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

@@ -134,6 +134,8 @@ def measure_steps(bench: Workbench, plan: Plan) -> Steps:
     }
     turns = take_turns(contenders, plan.rounds)
     checks = {
+        "seq2seq_trainer_tokens_to_ours": sum(turn.work for turn in turns["seq2seq_trainer"])
+        / sum(turn.work for turn in turns["teacher_forcing"]),
         "roll_in_tokens_to_target_tokens": float(arena.trajectories.lengths.sum()) / needs.tokens,
         "engine_agrees_with_slow_decoding": arena.agreement,
         "generate_agrees_with_slow_decoding": arena.generated_alike(_COMPARED_STATES),
@@ -158,9 +160,9 @@ def _train(bench: Workbench, trainer: TurnTrainer, updates: int, number: int) ->
 
 def _rival(rival: Rival, updates: int, number: int, *, keeps_memory: bool) -> Turn:
     if keeps_memory:
-        return rival.turn(updates)
+        return rival.turn(updates, number)
     with UsualMemory():
-        return rival.turn(updates)
+        return rival.turn(updates, number)
 
 
 def _autocast(bench: Workbench, contender: Contender, number: int) -> Turn:

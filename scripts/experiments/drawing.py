@@ -72,7 +72,9 @@ def read_figures(study: Study) -> Found:
 def _read(study: Study, split: str, beam: int) -> Values:
     path = comparison_path(study, split, beam)
     try:
-        values: Values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or not values.get("systems"):
+            raise ValueError("it holds no comparison")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no figures to draw; run the plan first") from error
     except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from l2s_nmt.errors import UserError
@@ -16,6 +16,14 @@ from l2s_nmt.recipe_file import Settings, as_settings, make_recipe, merge, put_o
 from l2s_nmt.recipe_types import STRICT
 from l2s_nmt.recipe_yaml import load_yaml
 
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("the same more than once")
+    return values
+
+
+_SOME = (Field(min_length=1), AfterValidator(_distinct))
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 """Also of folders."""
 
@@ -37,18 +45,18 @@ class Plan:
     """One table: systems with several seeds each, the first one the baseline."""
 
     title: str
-    systems: dict[Name, System]
+    systems: Annotated[dict[Name, System], Field(min_length=1)]
     question: str | None = None
     """What a user wants to know who reads the table."""
     others: dict[Name, System] = field(default_factory=dict)
     """Runs that systems learn with, such as cross-trained ones, trained before them to runs/CORPUS/NAME."""
     start: str | None = None
     """Recipe of the run that all others start from, relative to the folder of the corpus; None: from scratch."""
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: Annotated[tuple[int, ...], *_SOME] = (1, 2, 3)
     settings: dict[str, Any] = field(default_factory=dict)
     """Of all systems, over those of their recipes."""
-    splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
-    beams: tuple[int, ...] = (1, 5)
+    splits: Annotated[tuple[Literal["valid", "test"], ...], *_SOME] = ("valid", "test")
+    beams: Annotated[tuple[Annotated[int, Field(ge=1)], ...], *_SOME] = (1, 5)
     exposure: Annotated[int, Field(ge=1)] | None = None
     """Sentences on which exposure bias is measured."""
 

@@ -283,11 +283,34 @@ def test_without_figures_there_is_nothing_to_draw(plan: Path, tmp_path: Path) ->
         draw(Study.read(plan, tmp_path / "runs", None))
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"systems": []}'])
+def test_damaged_figures_are_not_drawn(text: str, plan: Path, tmp_path: Path) -> None:
+    study = Study.read(plan, tmp_path / "runs", None)
+    study.results.mkdir(parents=True)
+    (study.results / "test.beam1.json").write_text(text)
+    with pytest.raises(UserError, match=r"test.beam1.json: cannot be read \(.*\); run the plan again"):
+        draw(study)
+
+
+@pytest.mark.parametrize("option", ["--jobs=0", "--threads=0", "--threads=-3"])
+def test_no_jobs_and_no_threads_are_refused(option: str) -> None:
+    outcome = run(PLANS[0], option, "--redraw")
+    name, _, value = option.partition("=")
+    assert outcome.returncode == 2
+    assert f"{name} is {value}; give 1 or more" in outcome.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ("sedes: [1]", "first.yaml: sedes: Unexpected"),
         ("seeds: one", "first.yaml: seeds: Input should be a valid"),
+        ("seeds: []", "first.yaml: seeds: Tuple should have at least 1 item"),
+        ("seeds: [1, 2, 1]", "first.yaml: seeds: Value error, the same more than once"),
+        ("beams: []", "first.yaml: beams: Tuple should have at least 1 item"),
+        ("beams: [1, 0]", "first.yaml: beams.1: Input should be greater than or equal to 1"),
+        ("splits: []", "first.yaml: splits: Tuple should have at least 1 item"),
+        ("systems: {}", "first.yaml: systems: Dictionary should have at least 1 item"),
         ("systems: {Search: {recipe: more.yaml}}", "first.yaml: systems"),
         (
             "settings: {training: {max_update: 4}}",

@@ -39,3 +39,30 @@ def test_every_recipe_it_names_is_there() -> None:
     named = set(re.findall(r"recipes/[\w/]+\.yaml", README))
     assert named
     assert all((ROOT / name).is_file() for name in named)
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "recipes").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = prose(page)
+    named = dict(re.findall(r"^\[([^\]]+)\]: (\S+)", text, re.MULTILINE))
+    assert set(re.findall(r"\]\[([^\]]+)\]", text)) <= named.keys()
+    for link in {*re.findall(r"\]\(([^)\s]+)\)", text), *named.values()}:
+        if link.startswith("http"):
+            continue
+        path, _, heading = link.partition("#")
+        there = page.parent / path if path else page
+        assert there.exists(), link
+        assert not heading or heading in headings(there), link
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that a page has when it is shown."""
+    titles = re.findall(r"^#+ (.*)", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

@@ -146,8 +146,8 @@ def test_small_curves_can_be_drawn(points: tuple[CurvePoint, ...]) -> None:
 
 
 def test_markers_of_neighbours_differ_in_colour_and_shape() -> None:
-    drawn = [draw_marker(number) for number in range(12)]
-    assert len(set(drawn)) == 12
+    drawn = [draw_marker(number) for number in range(30)]
+    assert len(set(drawn)) == 30
     for marker in drawn:
         ElementTree.fromstring(marker)
 

@@ -191,6 +191,7 @@ def test_quickly_from_end_to_end(script: str, tmp_path: Path) -> None:
     assert all(name in done.stdout for name in found["ratios"])
     assert all(ratio["measured"]["median"] > 0 for ratio in found["ratios"].values())
     assert found["checks"]["engine_agrees_with_slow_decoding"] > 0.95
+    assert 0.75 < found["checks"]["seq2seq_trainer_tokens_to_ours"] < 1.3
     assert {line["axis"] for line in found["growth"]} == {"length", "candidates", "states", "vocabulary"}
 
 
