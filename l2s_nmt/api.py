@@ -48,6 +48,13 @@ def _refuse_text(*lists: object) -> None:
             raise UserError(f"{shorten(repr(given))} is one text; give a list of texts")
 
 
+def _refuse_both(sampling: Sampling | None, beam: int | None, length_penalty: float | None) -> None:
+    if sampling is not None and (beam is not None or length_penalty is not None):
+        raise UserError(
+            "beam and length_penalty are of beam search, which sampling takes the place of; leave one out"
+        )
+
+
 def train(recipe: Recipe, output: str | Path) -> Run:
     """Train a run, or go on where an interrupted one stopped.
 
@@ -81,6 +88,7 @@ def translate(
         UserError: the run has no weights, or a sentence is too long for the model.
     """
     _refuse_text(sources)
+    _refuse_both(sampling, beam, length_penalty)
     decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
     return load_translator(run, decoding, sampling=sampling, batch_tokens=batch_tokens)(sources)
 
@@ -107,14 +115,16 @@ def n_best(
         batch_tokens: padded source tokens times beams or samples at a time; None: the recipe's.
 
     Raises:
-        UserError: the run has no weights, or a sentence is too long for the model.
-        ValueError: there are fewer beams.
+        UserError: the run has no weights, a sentence is too long for the model, or there are fewer beams.
     """
     _refuse_text(sources)
+    _refuse_both(sampling, beam, length_penalty)
+    if number < 1:
+        raise UserError(f"number is {number}; give 1 or more")
     decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
     if sampling is None and number > decoding.beam:
         if beam is not None:
-            raise ValueError(f"a beam of {beam} has no {number} best")
+            raise UserError(f"a beam of {beam} has no {number} best; give more beams, or leave beam out")
         decoding = replace(decoding, beam=number)
     return load_translator(run, decoding, sampling=sampling, batch_tokens=batch_tokens).best(sources, number)
 

@@ -72,6 +72,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def try_writing(folder: Path) -> None:
+    """See that files can be written into a folder, before the work whose result it will hold.
+
+    Raises:
+        OSError: they cannot.
+    """
+    probe = folder / ".writable"
+    write_text(probe, "")
+    probe.unlink()
+
+
 def is_folder(path: str | Path) -> bool:
     """Whether it is a folder; no path at all (too long, or with a NUL) is none, where ``Path.is_dir`` raises."""
     return os.path.isdir(path)

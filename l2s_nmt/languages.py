@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from l2s_nmt.errors import UserError
@@ -14,12 +15,13 @@ _CHINESE = frozenset({"zh", "zho", "cmn", "yue", "wuu"})
 _WITHOUT_SPACES = frozenset(
     {"ja", "jpn", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "dz", "dzo"}
 )
+_KANA_AND_CHINESE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 UNSPACED = (
     "\u0e00-\u0fff"  # Thai, Lao, Tibetan
-    "\u1000-\u109f\u1780-\u17ff"  # Burmese, Khmer
-    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana and Chinese characters
+    "\u1000-\u109f\u1780-\u17ff" + _KANA_AND_CHINESE  # Burmese, Khmer
 )
 """Characters of scripts that write no spaces, as a regular expression's class."""
+_ASIAN = re.compile(f"[{_KANA_AND_CHINESE}]")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
@@ -52,8 +54,14 @@ def new_bleu(tokenizer: BleuTokenizer = "13a", *, quiet: bool = False) -> Any:
     except Exception as error:  # each of its tokenizers fails in its own way
         reason = " ".join(str(error).split())
         raise UserError(
-            f"evaluation.bleu_tokenizer {tokenizer} cannot be loaded ({reason}); install what it needs, or choose char"
+            f"BLEU's tokenizer {tokenizer} cannot be loaded ({reason}); install what it needs, or choose another, such "
+            "as char (evaluation.bleu_tokenizer, --bleu-tokenizer)"
         ) from error
+
+
+def mostly_asian(texts: Sequence[str]) -> bool:
+    """Whether more than half of the texts have Chinese characters or kana in them."""
+    return 2 * sum(map(bool, map(_ASIAN.search, texts))) > len(texts)
 
 
 def number_of_words(text: str) -> int:

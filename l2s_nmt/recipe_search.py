@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from l2s_nmt.recipe_checks import refuse_incompatible
-from l2s_nmt.recipe_types import STRICT, Count, Natural, NonNegative, Positive, Probability
+from l2s_nmt.recipe_types import STRICT, Count, Natural, NonNegative, Positive, Probability, Temperature
 from l2s_nmt.search.algorithms import ALGORITHMS
 from l2s_nmt.search.costs.table import COSTS
 from l2s_nmt.search.losses.table import LOSSES
@@ -45,7 +45,7 @@ class RollIn:
     """Of mixed: draw the policy for each token, or once for a sentence."""
     decoding: Literal["greedy", "sample", "beam"] = "greedy"
     """How the learned policy chooses its tokens."""
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     """Of sampling."""
     top_k: Count | None = None
     """Sample among so many most probable tokens."""
@@ -132,7 +132,7 @@ class Bandit:
     exploration: Literal["uniform", "boltzmann", "bootstrap"] = "boltzmann"
     epsilon: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Share of the uniform distribution over the candidates."""
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     """Of boltzmann."""
     bag: Count = 5
     """Policies of bootstrap: dropout masks."""

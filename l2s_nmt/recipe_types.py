@@ -16,6 +16,8 @@ Depth = Annotated[int, Field(ge=1, le=1_000)]
 Beam = Annotated[int, Field(ge=1, le=1_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0)]
+Temperature = Annotated[float, Field(ge=1e-6)]
+"""Scores divided by less would be infinite."""
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]

@@ -68,6 +68,7 @@ def compare(
     from l2s_nmt.evaluation.report import render_terminal, write_comparison
     from l2s_nmt.evaluation.systems import Options, compare_prepared, group_systems, prepare
     from l2s_nmt.evaluation.texts import decoding_text
+    from l2s_nmt.files import try_writing
     from l2s_nmt.processes import together
 
     of_runs = {
@@ -84,6 +85,9 @@ def compare(
             given = _read_references(sources, references or []) if sources or references else None
             options = Options(split or ["test"], beam, length_penalty, exposure, comet, bleu_tokenizer)
             prepared = prepare(group_systems(systems), options, given)
+            if processes.is_main:
+                with writing_to(output):
+                    try_writing(output)
         for run, name, decoding in prepared.evaluations():
             evaluate_split(run, name, decoding, processes)
     if not processes.is_main:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import is_file, is_folder, write_json
@@ -36,7 +38,7 @@ def is_stream(path: Path) -> bool:
 
 
 class GrowingFile:
-    """A file that is written line by line beside its place, and moved there when it is whole.
+    """A file that is written line by line beside its place, by one process alone, and moved there when it is whole.
 
     FILE.partial         the lines so far
     FILE.partial.json    what they are made from
@@ -49,6 +51,7 @@ class GrowingFile:
         self.path = path = Path(os.path.realpath(path))
         self.partial = path.with_name(f"{path.name}.partial")
         self.note = path.with_name(f"{path.name}.partial.json")
+        self._held: BinaryIO | None = None
 
     def begin(self, made_from: str, say: Callable[[str], None]) -> int:
         """Find out how many lines are there already.
@@ -56,18 +59,22 @@ class GrowingFile:
         Args:
             made_from: tells apart what the lines are made from: input, weights and settings.
             say: is told what is gone on with, or not.
+
+        Raises:
+            UserError: another process is writing it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        was_there = self.partial.exists()
+        self._held = self._hold()
         if self._is_from(made_from):
             whole = self._whole_lines()
             if whole:
                 say(f"{self.partial}: goes on behind line {whole:,}")
             return whole
-        if self.partial.exists():
+        if was_there:
             say(f"{self.partial}: of another input, weights or settings; begun anew")
-        self.partial.unlink(missing_ok=True)
+        self._held.truncate(0)
         write_json(self.note, {"made_from": made_from})
-        self.partial.touch()
         return 0
 
     def add(self, lines: Sequence[str]) -> None:
@@ -79,8 +86,24 @@ class GrowingFile:
 
     def finish(self) -> None:
         """Move the file to its place."""
-        self.partial.replace(self.path)
         self.note.unlink(missing_ok=True)
+        self.partial.replace(self.path)
+        self._held = None
+
+    def _hold(self) -> BinaryIO:
+        """The lines so far, opened and locked; the lock goes with the process, however it ends."""
+        self._held = None
+        while True:
+            lines = self.partial.open("ab")
+            try:
+                fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{self.path}: another process is writing it; wait for it, stop it, or choose another --output"
+                ) from None
+            # One that finished meanwhile has moved what was opened.
+            if self.partial.exists() and os.path.samestat(os.fstat(lines.fileno()), self.partial.stat()):
+                return lines
 
     def _is_from(self, made_from: str) -> bool:
         try:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from l2s_nmt.evaluation.draw import Sampling
 
 
+STANDARD_INPUT = Path("-")
 STANDARD_OUTPUT = ("-", "/dev/stdout")
 """Its names: opened anew by the second, it would begin where it was when the command began."""
 
@@ -26,7 +27,7 @@ def translate(
             "--input",
             "-i",
             metavar="FILE",
-            help="One sentence a line; default standard input, line by line, with a prompt on a terminal.",
+            help="One sentence a line; default standard input (-), line by line, with a prompt on a terminal.",
         ),
     ] = None,
     output: Annotated[
@@ -93,7 +94,7 @@ def translate(
         stream_translations,
         write_translations,
     )
-    from l2s_nmt.evaluation.runs import decoding_of, load_translator
+    from l2s_nmt.evaluation.runs import decoding_of, load_known
     from l2s_nmt.processes import together
     from l2s_nmt.run import Run
 
@@ -108,18 +109,17 @@ def translate(
                     f"--n-best {n_best}: a beam of {decoding.beam} has no more than {decoding.beam}; give --beam "
                     f"{n_best} as well"
                 )
-        arriving = Arriving(source, processes)
-        with processes.main_first():
-            translator = load_translator(
-                trained, decoding, weights, processes, sampling=sampling, batch_tokens=batch_tokens
-            )
+        arriving = Arriving(None if source == STANDARD_INPUT else source, processes)
+        translator, digest = load_known(
+            trained, decoding, weights, processes, sampling=sampling, batch_tokens=batch_tokens
+        )
         work = Work(translator, n_best, arriving.name)
         if output is None or str(output) in STANDARD_OUTPUT:
             print_translations(work, arriving)
         elif is_stream(output):
             stream_translations(work, arriving, output)
         else:
-            write_translations(work, arriving, output, trained.weights(weights), (decoding, sampling, n_best))
+            write_translations(work, arriving, output, (digest, decoding, sampling, n_best))
 
 
 def _sampling(
@@ -142,10 +142,6 @@ def _sampling(
             raise UserError(
                 f"{name} is of beam search, which --sample takes the place of; leave one of them out"
             )
-    if temperature is not None and not 0 < temperature < float("inf"):
-        raise UserError(f"--temperature {temperature}: must be above 0 and finite")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise UserError(f"--top-p {top_p}: must be above 0 and at most 1")
     from l2s_nmt.evaluation.draw import Sampling
 
     return Sampling(1.0 if temperature is None else temperature, top_k, top_p, 1 if seed is None else seed)

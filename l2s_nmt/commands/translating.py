@@ -176,13 +176,17 @@ def stream_translations(work: Work, arriving: Arriving, path: Path) -> None:
         print_translations(work, arriving, write)
 
 
-def write_translations(
-    work: Work, arriving: Arriving, path: Path, weights: Path, settings: Sequence[Any]
-) -> None:
+def write_translations(work: Work, arriving: Arriving, path: Path, made_by: Sequence[Any]) -> None:
     """Translations to a file, from where an interrupted command of the same input, weights and settings stopped.
 
+    Args:
+        work: what is made of sentences.
+        arriving: the sentences.
+        path: of the file.
+        made_by: weights and settings.
+
     Raises:
-        UserError: the file cannot be written, or a sentence cannot be translated.
+        UserError: the file cannot be written or another command is writing it, or a sentence cannot be translated.
     """
     processes = arriving.processes
     sentences = [sentence for window in arriving.windows(work) for sentence in window]
@@ -190,7 +194,7 @@ def write_translations(
 
     def begin() -> int:
         with writing_to(path):
-            return min(file.begin(_made_from(sentences, weights, settings), note), len(sentences))
+            return min(file.begin(_made_from(sentences, made_by), note), len(sentences))
 
     before = processes.from_main(begin)
     with progress("translating", len(sentences), processes) as advance:
@@ -206,12 +210,8 @@ def write_translations(
             file.finish()
 
 
-def _made_from(sentences: Sequence[str], weights: Path, settings: Sequence[Any]) -> str:
+def _made_from(sentences: Sequence[str], made_by: Sequence[Any]) -> str:
     digest = xxhash.xxh3_128()
-    for text in (*map(str, settings), *sentences):
+    for text in (*map(str, made_by), *sentences):
         digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
-    for path in sorted(weights.glob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(2**24):
-                digest.update(block)
     return digest.hexdigest()

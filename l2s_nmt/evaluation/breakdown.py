@@ -8,6 +8,7 @@ letters and digits; pairs of words are of BLEU's own.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,12 @@ FREQUENCIES = (0, 1, 10, 100, 1000)
 """Where the groups by frequency begin, in occurrences in the training data."""
 PLACES = ("first fifth", "second", "third", "fourth", "last fifth")
 
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+_MARKS = (
+    "".join(mark for mark in map(chr, range(0x300, 0x1F000)) if unicodedata.category(mark)[0] == "M")
+    + "\u200c\u200d"
+)
+"""Of accents and vowels, which are no letters to a regular expression, and what keeps two letters apart or together."""
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}](?:[^\W{UNSPACED}]|(?![{UNSPACED}])[{_MARKS}])*")
 
 
 @dataclass(frozen=True)

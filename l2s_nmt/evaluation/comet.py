@@ -52,6 +52,21 @@ class MeanMetric:
         return _Total(float(total[0] / total[1]))
 
 
+def find_program() -> str:
+    """Where COMET's own program is.
+
+    Raises:
+        UserError: it is not on the path.
+    """
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise UserError(
+            f"--comet: there is no {PROGRAM} on the path; install unbabel-comet into an environment of its own "
+            f"(it needs older libraries than l2s-nmt) and put that environment's {PROGRAM} on the path"
+        )
+    return program
+
+
 def score_by_comet(
     model: str, systems: Sequence[System], sources: Sequence[str], references: Sequence[Sequence[str]]
 ) -> LearnedScores:
@@ -66,12 +81,7 @@ def score_by_comet(
     Raises:
         UserError: COMET is not installed, or fails.
     """
-    program = shutil.which(PROGRAM)
-    if program is None:
-        raise UserError(
-            f"--comet: there is no {PROGRAM} on the path; install unbabel-comet into an environment of its own "
-            f"(it needs older libraries than l2s-nmt) and put that environment's {PROGRAM} on the path"
-        )
+    program = find_program()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         runs = [[_write(folder, run.hypotheses) for run in system.replicates] for system in systems]

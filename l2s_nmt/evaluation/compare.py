@@ -12,7 +12,7 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation import breakdown
 from l2s_nmt.evaluation.comet import LearnedScores, MeanMetric
 from l2s_nmt.evaluation.score import check_aligned, new_metrics
-from l2s_nmt.evaluation.seeds import draw_seeds, estimate, randomisation_over_seeds
+from l2s_nmt.evaluation.seeds import belong_together, draw_seeds, estimate, randomisation_over_seeds
 from l2s_nmt.evaluation.significance import (
     RESAMPLES,
     SEED,
@@ -33,6 +33,7 @@ from l2s_nmt.evaluation.types import (
     MetricResult,
     Replicate,
     ReplicateResult,
+    Seeds,
     System,
     SystemResult,
     TrainingWords,
@@ -61,7 +62,7 @@ class _Scored:
     """(seeds,) corpus scores."""
     resampled: Floats
     """(resamples,) means over the seeds, on resampled sentences and seeds."""
-    seeds: tuple[int, ...] | None
+    seeds: Seeds | None
 
 
 def compare(
@@ -98,7 +99,7 @@ def compare(
             numbers of sentences that differ.
     """
     _check(systems, sources, references)
-    metrics = new_metrics(bleu_tokenizer)
+    metrics = new_metrics(bleu_tokenizer, references)
     statistics = {name: _statistics(metric, systems, references) for name, metric in metrics.items()}
     signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
     if learned is not None:
@@ -153,10 +154,7 @@ def compare(
 def _check(systems: Sequence[System], sources: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if not systems:
         raise UserError("nothing to compare: give at least one run or file of translations")
-    names = [system.name for system in systems]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"two of the systems are called {name!r}: give them different names")
+    refuse_equal_names([system.name for system in systems])
     first, *others = (run for system in systems for run in system.replicates)
     for run in others:
         if len(run.hypotheses) != len(first.hypotheses):
@@ -171,6 +169,17 @@ def _check(systems: Sequence[System], sources: Sequence[str], references: Sequen
                 "both must belong to the same sentences"
             )
     check_aligned(len(first.hypotheses), references)
+
+
+def refuse_equal_names(names: Sequence[str]) -> None:
+    """See that systems can be told apart.
+
+    Raises:
+        UserError: two are called alike.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two of the systems are called {name!r}: give them different names")
 
 
 def _statistics(
@@ -198,10 +207,9 @@ def _score(
     """Score every system with one metric, on the sentences as they are and resampled."""
     every = [rows for runs in statistics for rows in runs]
     resampled = bootstrap_scores(metric, every, resamples=draws.resamples, seed=draws.seed)
-    streams: dict[object, int] = {}
     found, start = [], 0
     for number, (system, runs) in enumerate(zip(systems, statistics, strict=True)):
-        stream = streams.setdefault(system.seeds or f"system {number}", number)  # same seeds, same draws
+        stream = 0 if belong_together(systems[0].seeds, system.seeds) else number  # drawn with the baseline's
         weights = draw_seeds(len(runs), draws.resamples, draws.seed, stream)
         own = resampled[start : start + len(runs)]
         start += len(runs)
@@ -240,12 +248,14 @@ def _against(
     metric: Any, baseline: _Scored, system: _Scored, difference: float, differences: Floats, draws: _Draws
 ) -> tuple[tuple[float, float], float, float]:
     """The interval of a difference, and its p-values from the bootstrap and from approximate randomisation."""
+    if len(system.rows[0]) == 1:  # which resampling has nothing to say about
+        return interval(differences), 1.0, 1.0
     if len(system.scores) == len(baseline.scores) == 1:
         shuffled = randomisation_p_value(
             metric, baseline.rows[0], system.rows[0], trials=draws.trials, seed=draws.seed
         )
         return interval(differences), bootstrap_p_value(difference, differences), shuffled
-    if baseline.seeds is not None and baseline.seeds == system.seeds:
+    if belong_together(baseline.seeds, system.seeds):
         drawn = [system.scores - baseline.scores]
     else:
         drawn = [scores for scores in (baseline.scores, system.scores) if len(scores) > 1]

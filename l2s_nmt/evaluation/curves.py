@@ -172,7 +172,7 @@ def starts_below(curves: Curves) -> float | None:
 
 
 def draw_marker(number: int, x: float = 8.0, y: float = 8.0) -> str:
-    """Draw the marker of a system, by its number in the report: neighbours differ in colour and shape, thirty in either."""
+    """Draw the marker of a system, by its number: neighbours differ in colour and shape, thirty in one of them."""
     shapes = (
         f'<circle cx="{x}" cy="{y}" r="4"/>',
         f'<rect x="{x - 3.5}" y="{y - 3.5}" width="7" height="7"/>',

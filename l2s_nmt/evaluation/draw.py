@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
-from l2s_nmt.search.sampling import Decoding, sample
+from l2s_nmt.search.sampling import COLDEST, Decoding, sample
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Translations drawn from the model, in place of a search for the best."""
+    """Translations drawn from the model, in place of a search for the best.
+
+    Raises:
+        UserError: a value is none that draws could be made by.
+    """
 
     temperature: float = 1.0
     top_k: int | None = None
@@ -24,6 +30,15 @@ class Sampling:
     """Sample among the fewest tokens whose probability reaches this; None: among all."""
     seed: int = 1
     """Decides the draws, with the place of the sentence in the input: not the batch that it is in."""
+
+    def __post_init__(self) -> None:
+        for name, value, fits, what in (
+            ("temperature", self.temperature, COLDEST <= self.temperature < math.inf, f"{COLDEST:g} or more"),
+            ("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "1 or more"),
+            ("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+        ):
+            if not fits:
+                raise UserError(f"{name} of sampling is {value}; it must be {what}")
 
 
 @torch.no_grad()

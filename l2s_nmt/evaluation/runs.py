@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +22,7 @@ from l2s_nmt.evaluation.card import write_card
 from l2s_nmt.evaluation.draw import Sampling
 from l2s_nmt.evaluation.score import Scores, read_scores, score, write_scores
 from l2s_nmt.evaluation.translate import Decoding, Translator
-from l2s_nmt.files import text_lines, write_text
+from l2s_nmt.files import text_lines, try_writing, write_text
 from l2s_nmt.languages import new_bleu
 from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Recipe
@@ -57,8 +60,18 @@ def read_test_set(recipe: Recipe, split: str) -> TestSet:
 
 
 def decoding_of(recipe: Recipe, *, beam: int | None = None, length_penalty: float | None = None) -> Decoding:
-    """The recipe's decoding, with what the command line says on top."""
+    """The recipe's decoding, with what the command line says on top.
+
+    Raises:
+        UserError: there are no beams, or a length penalty for a single one.
+    """
     own = recipe.evaluation
+    if beam is not None and beam < 1:
+        raise UserError(f"beam is {beam}; give 1 or more")
+    if length_penalty is not None and (own.beam if beam is None else beam) == 1:
+        raise UserError(
+            "the length penalty ranks several beams, and there is one; leave it out, or give more beams"
+        )
     return Decoding(
         beam=own.beam if beam is None else beam,
         length_penalty=own.length_penalty if length_penalty is None else length_penalty,
@@ -97,8 +110,10 @@ def load_translator(
         batch_tokens: padded source tokens times hypotheses decoded at a time; None: the recipe's.
 
     Raises:
-        UserError: it is no run, or has no weights yet.
+        UserError: it is no run, or has no weights yet; or the beam, the length penalty or the tokens are none.
     """
+    if batch_tokens is not None and batch_tokens < 1:
+        raise UserError(f"batch_tokens is {batch_tokens}; give 1 or more")
     recipe = run.read_recipe()
     folder = run.weights(weights)
     model = load_model(folder)
@@ -107,6 +122,26 @@ def load_translator(
     tokenizer = load_tokenizer(folder, **recipe.data.codes)
     at_a_time = batch_tokens or recipe.evaluation.batch_tokens
     return Translator(model.to(device), tokenizer, at_a_time, processes, sampling)
+
+
+def load_known(
+    run: Run, decoding: Decoding, weights: WeightsName, processes: Processes, **options: Any
+) -> tuple[Translator, str]:
+    """What `load_translator` gives, and the digest of the very weights: training may put others there meanwhile.
+
+    Raises:
+        UserError: as there; or processes have found other weights than the main one.
+    """
+    with processes.main_first():  # which says alone what is wrong
+        while True:
+            before = _identity(run, weights)
+            translator = load_translator(run, decoding, weights, processes, **options)
+            digest = weights_digest(run, weights)
+            if _identity(run, weights) == before:
+                break
+    if processes.from_main(lambda: digest) != digest:
+        raise UserError(f"{run.path}: training wrote other weights while these were loaded; try again")
+    return translator, digest
 
 
 def evaluate_run(
@@ -149,7 +184,7 @@ def evaluate_run(
 
     def finish() -> Scores:
         scores = score(translations, test_set.references, run.read_recipe().bleu_tokenizer)
-        made_by = _made_by(run, test_set, decoding, weights, translations)
+        made_by = _made_by(run, test_set, decoding, digest, translations)
         with writing_in(run):
             write_text(run.translations(split, tag), "".join(f"{line}\n" for line in translations))
             write_scores(path, scores, split=split, decoding=made_by)
@@ -166,8 +201,7 @@ def evaluate_run(
         done += more
         progress(done, len(test_set.sources))
 
-    with processes.main_first():  # which says alone what is wrong
-        translator = load_translator(run, decoding, weights, processes)
+    translator, digest = load_known(run, decoding, weights, processes)
     translations = translator(test_set.sources, origin=test_set.origin, done=count)
     return processes.from_main(finish), False
 
@@ -175,7 +209,7 @@ def evaluate_run(
 def scores_of(
     run: Run, test_set: TestSet, decoding: Decoding, weights: WeightsName = "best"
 ) -> Scores | None:
-    """The scores that weights of a run have on a test set; None: they have not been scored so.
+    """The scores that weights of a run have on a test set; None: they have not been scored so, or cannot be read.
 
     Raises:
         UserError: the run has no weights.
@@ -183,8 +217,12 @@ def scores_of(
     tag = tag_of(run.read_recipe(), decoding, weights)
     path = run.scores(test_set.split, tag)
     there = read_translations(run.translations(test_set.split, tag))
-    same = _decoding_in(path) == _made_by(run, test_set, decoding, weights, there)
-    return read_scores(path) if same else None
+    if _decoding_in(path) != _made_by(run, test_set, decoding, weights_digest(run, weights), there):
+        return None
+    try:
+        return read_scores(path)
+    except UserError:
+        return None  # damaged: scored anew
 
 
 def refuse_unwritable(run: Run, path: Path) -> None:
@@ -194,9 +232,7 @@ def refuse_unwritable(run: Run, path: Path) -> None:
         UserError: it cannot.
     """
     with writing_in(run):
-        probe = path.with_name(".writable")
-        write_text(probe, "")
-        probe.unlink()
+        try_writing(path.parent)
 
 
 @contextmanager
@@ -289,23 +325,36 @@ def weights_digest(run: Run, weights: WeightsName = "best") -> str:
     Raises:
         UserError: the run has none, or they cannot be read.
     """
+    with _weights_file(run, weights) as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def _identity(run: Run, weights: WeightsName) -> tuple[int, int, int]:
+    """Of the file that weights of a run are in: another after it was written anew."""
+    with _weights_file(run, weights) as file:
+        status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+@contextmanager
+def _weights_file(run: Run, weights: WeightsName) -> Iterator[BufferedReader]:
     path = run.weights(weights) / "model.safetensors"
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+            yield file
     except OSError as error:
         raise UserError(f"{path}: the weights cannot be read: {error.strerror}") from error
 
 
 def _made_by(
-    run: Run, test_set: TestSet, decoding: Decoding, weights: WeightsName, translations: Sequence[str]
+    run: Run, test_set: TestSet, decoding: Decoding, digest: str, translations: Sequence[str]
 ) -> dict[str, object]:
     """What scores are told by from others of the same run."""
     tokenizer = run.read_recipe().bleu_tokenizer
     return {
         **decoding.to_json(),
         **({} if tokenizer == "13a" else {"bleu_tokenizer": tokenizer}),
-        "weights": weights_digest(run, weights),
+        "weights": digest,
         "test_set": test_set.digest,
         "translations": _digest(list(translations)),
     }

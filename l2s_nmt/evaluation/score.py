@@ -12,7 +12,7 @@ from sacrebleu.metrics import CHRF, TER
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import write_json
-from l2s_nmt.languages import BleuTokenizer, new_bleu
+from l2s_nmt.languages import BleuTokenizer, mostly_asian, new_bleu
 
 METRICS = ("bleu", "chrf", "ter")
 """The names of the metrics, in the order in which they are reported."""
@@ -103,7 +103,7 @@ def score(
     streams = reference_streams(references)
     results: dict[str, Any] = {}
     signatures: dict[str, str] = {}
-    for name, metric in new_metrics(tokenizer).items():
+    for name, metric in new_metrics(tokenizer, references).items():
         results[name] = metric.corpus_score(list(hypotheses), streams)
         signatures[name] = str(metric.get_signature())
     bleu = results["bleu"]
@@ -121,13 +121,13 @@ def score(
     )
 
 
-def new_metrics(tokenizer: BleuTokenizer = "13a") -> dict[str, Any]:
+def new_metrics(tokenizer: BleuTokenizer = "13a", references: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
     """Return fresh sacrebleu metrics by name; each learns the number of references from what it reads.
 
-    Where BLEU does not cut at spaces, TER counts each Chinese or Japanese character (other scripts without spaces it
+    Where most references are Chinese or Japanese, TER counts each of their characters (other scripts without spaces it
     does not know).
     """
-    asian = tokenizer in ("zh", "char", "ja-mecab")
+    asian = mostly_asian([text for alternatives in references for text in alternatives])
     return {
         "bleu": new_bleu(tokenizer),
         "chrf": CHRF(),

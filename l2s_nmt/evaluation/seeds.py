@@ -3,15 +3,16 @@
 A system that was trained with several seeds is as good as their mean. What another seed and other sentences would
 have given is estimated by resampling both: the pigeonhole bootstrap of crossed factors (Owen 2007), for which the
 seeds are drawn one fewer than there are (Rao & Wu 1988), since so few draws with replacement would understate their
-variance. Two systems with the same seeds are resampled together: run k of one started where run k of the other did,
-or saw the same batches.
+variance. Two systems whose seeds belong together are resampled together: run k of one started where run k of the other
+did, or is what it started from, or saw the same batches.
 
 The standard error that comes out stands on few seeds, so it is itself uncertain: p-values and intervals are those of
 Student's t where it comes from the seeds, and of the normal distribution where it comes from the sentences, each with
-its share of the variance (after Cochran & Cox 1950). Assumed is that the seeds are drawn independently, and that
-means over them are about normal. A system of one seed says nothing about others: its seed then counts as given. In
-simulations without a difference at most 5 to 7 % of these tests say p < 0.05, with two seeds resampled together 8 %;
-where seeds differ little from each other fewer do.
+its share of the variance (after Cochran & Cox 1950), and the degrees of freedom of two systems that are not resampled
+together those of Welch (1947). Assumed is that the seeds are drawn independently, and that means over them are about
+normal. In simulations without a difference at most 5 to 7 % of these tests say p < 0.05, with two seeds resampled
+together 8 %, with two seeds against ten 9 %; where seeds differ little from each other fewer do. A system of one seed
+says nothing about others: its seed then counts as given, and against one of three 17 % say so.
 
 Approximate randomisation over the translations of all seeds (Clark et al. 2011) asks something else: whether these
 very models differ, were the sentences others. It counts every translation as a draw of its own, so where seeds differ
@@ -23,20 +24,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from l2s_nmt.evaluation.significance import (
     SEED,
+    TIE,
     TRIALS,
     Floats,
     in_parts,
-    score_of_sum,
     score_sums,
     share_at_least,
 )
+from l2s_nmt.evaluation.types import Seeds
 
 _LEVEL = 0.05
 _GRID = 20_001
@@ -49,7 +51,7 @@ class Estimate:
 
     value: float
     error: float
-    degrees: int
+    degrees: float
     """Of freedom, of the seeds."""
     share: float
     """Of the variance that comes from the seeds."""
@@ -63,8 +65,8 @@ class Estimate:
     @property
     def p_value(self) -> float:
         """Two-sided, of the value being 0."""
-        if self.error == 0:
-            return 1.0 if self.value == 0 else 0.0
+        if self.error < TIE:
+            return 1.0 if abs(self.value) < TIE else 0.0
         return tails(abs(self.value) / self.error, self.degrees, self.share)
 
 
@@ -78,9 +80,31 @@ def estimate(value: float, resampled: Floats, seeds: Sequence[Floats]) -> Estima
             with the same seeds their differences.
     """
     total = float(resampled.var(ddof=1)) if len(resampled) > 1 else 0.0
-    of_seeds = sum(float(scores.var(ddof=1)) / len(scores) for scores in seeds)
-    degrees = sum(len(scores) - 1 for scores in seeds)
+    each = [float(scores.var(ddof=1)) / len(scores) for scores in seeds]
+    of_seeds = sum(each)
+    free = [len(scores) - 1 for scores in seeds]
+    degrees = float(sum(free))
+    if of_seeds > 0:  # Welch–Satterthwaite
+        degrees = of_seeds**2 / sum(part**2 / own for part, own in zip(each, free, strict=True))
     return Estimate(value, math.sqrt(total), degrees, min(of_seeds / total, 1.0) if total else 1.0)
+
+
+def belong_together(first: Seeds | None, second: Seeds | None) -> bool:
+    """Whether run k of one system is of the same seed as run k of the other, or of the same start."""
+    if first is None or second is None or len(first) != len(second):
+        return False
+    pairs = list(zip(first, second, strict=True))
+    common = [one[:1] for one, _ in pairs]
+    if any(one[0] != other[0] for one, other in pairs):
+        common = [_common_end(one, other) for one, other in pairs]
+    return all(common) and len(set(common)) == len(common)
+
+
+def _common_end(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
+    length = 0
+    while length < min(len(first), len(second)) and first[-1 - length] == second[-1 - length]:
+        length += 1
+    return first[len(first) - length :]
 
 
 def draw_seeds(count: int, resamples: int, seed: int, stream: int) -> Floats:
@@ -127,25 +151,25 @@ def randomisation_over_seeds(
     runs, sentences, _ = rows.shape
     first = len(baseline)
     rng = np.random.default_rng(seed)
-    flat = rows.reshape(runs * sentences, -1)
+    places = np.arange(sentences)
 
-    def draw(count: int) -> Floats:
-        """(count · runs, runs · sentences): whose translation stands in the place of each run."""
+    def difference(dealt: Floats) -> float:
+        scores = score_sums(metric, dealt.sum(axis=1))
+        return float(scores[first:].mean() - scores[:first].mean())
+
+    def deal(count: int) -> Floats:
+        """(count,) differences, where whose translation stands in the place of each run is by chance."""
         dealt = rng.permuted(np.broadcast_to(np.arange(runs), (count, sentences, runs)), axis=2)
-        chosen = dealt.transpose(0, 2, 1)[:, :, None, :] == np.arange(runs)[:, None]
-        weights: Floats = chosen.reshape(count * runs, runs * sentences).astype(np.float64)
-        return weights
+        return np.array([difference(rows[whose.T, places]) for whose in dealt])
 
-    scores = [score_of_sum(metric, run.sum(axis=0)) for run in rows]
-    observed = np.mean(scores[first:]) - np.mean(scores[:first])
+    observed = difference(rows)
     differences = np.empty(trials)
-    for part, chosen in in_parts(trials, draw):
-        found = score_sums(metric, chosen @ flat).reshape(-1, runs)
-        differences[part] = found[:, first:].mean(axis=1) - found[:, :first].mean(axis=1)
+    for part, found in in_parts(trials, deal):
+        differences[part] = found
     return share_at_least(np.abs(differences), abs(float(observed)))
 
 
-def tails(value: float, degrees: int, share: float) -> float:
+def tails(value: float, degrees: float, share: float) -> float:
     """Return the probability of lying further from 0 than a value of at least 0.
 
     Args:
@@ -158,7 +182,7 @@ def tails(value: float, degrees: int, share: float) -> float:
     return share * student + (1 - share) * math.erfc(value / math.sqrt(2))
 
 
-def quantile(degrees: int, share: float) -> float:
+def quantile(degrees: float, share: float) -> float:
     """Return the value beyond which, in both directions together, `tails` has 5 %."""
     low, high = 1.0, 20.0  # of the normal distribution 1.96, of Student's t with one degree of freedom 12.7
     while high - low > 1e-6:
@@ -167,8 +191,8 @@ def quantile(degrees: int, share: float) -> float:
     return (low + high) / 2
 
 
-@cache
-def _student(degrees: int) -> tuple[Floats, Floats]:
+@lru_cache(maxsize=32)
+def _student(degrees: float) -> tuple[Floats, Floats]:
     """The probability outside ±t, at angles with t = √degrees · tan(angle), where the density is cos^(degrees−1)."""
     angles = np.linspace(0.0, math.pi / 2, _GRID)
     density = np.maximum(np.cos(angles), 0.0) ** (degrees - 1)

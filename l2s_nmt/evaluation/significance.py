@@ -24,7 +24,7 @@ TRIALS = 10_000
 SEED = 12345
 """The numbers that sacrebleu uses where it is not told others."""
 
-_TIE = 1e-9
+TIE = 1e-9
 """Two scores this near to each other (of 100) are the same up to the order of the additions."""
 _ROWS = 64
 """Resamples drawn at once, to bound the memory; multiples of 32 give the random numbers of a single draw."""
@@ -148,5 +148,5 @@ def score_sums(metric: Any, totals: Floats) -> Floats:
 
 def share_at_least(values: Floats, observed: float) -> float:
     """Return how often chance reaches the observed value, itself included so that it is never 0."""
-    reached = int(np.count_nonzero(values >= observed - _TIE))
+    reached = int(np.count_nonzero(values >= observed - TIE))
     return (reached + 1) / (len(values) + 1)

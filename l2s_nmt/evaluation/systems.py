@@ -18,7 +18,8 @@ from l2s_nmt.data.corpus import load_split
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation import compare as comparing
 from l2s_nmt.evaluation.breakdown import count_words
-from l2s_nmt.evaluation.comet import score_by_comet
+from l2s_nmt.evaluation.comet import find_program, score_by_comet
+from l2s_nmt.evaluation.compare import refuse_equal_names
 from l2s_nmt.evaluation.curves import read_curve
 from l2s_nmt.evaluation.exposure import exposure_of_run
 from l2s_nmt.evaluation.runs import common_test_set, decoding_of, read_translations, short_names, tag_of
@@ -33,7 +34,7 @@ from l2s_nmt.evaluation.types import (
     add_ranges,
 )
 from l2s_nmt.files import is_file, is_folder
-from l2s_nmt.languages import BleuTokenizer
+from l2s_nmt.languages import BleuTokenizer, new_bleu
 from l2s_nmt.recipe_file import as_settings
 from l2s_nmt.run import Run, corpus_place, flatten, read_metrics
 
@@ -115,7 +116,17 @@ def prepare(
             )
         test_set = common_test_set(list(runs.values()), options.splits)
         texts = test_set.sources, test_set.references
-    return Prepared(groups, options, runs, decodings, files, *texts)
+    for path, lines in files.items():
+        if len(lines) != len(texts[0]):
+            raise UserError(
+                f"{path}: {len(lines)} translations of {len(texts[0])} sentences; give one a line"
+            )
+    refuse_equal_names([group.name for group in groups])
+    prepared = Prepared(groups, options, runs, decodings, files, *texts)
+    new_bleu(_bleu_tokenizer(prepared))
+    if options.comet is not None:
+        find_program()
+    return prepared
 
 
 def compare_prepared(prepared: Prepared) -> Comparison:
@@ -195,25 +206,35 @@ def recipe_but_for_seed(run: Run) -> str:
     Raises:
         UserError: the path is no run directory.
     """
-    return json.dumps(_seedless(run, ()), sort_keys=True)
+    seedless = [{**settings, "seed": None} for settings in _history(run)]
+    return json.dumps(seedless, sort_keys=True)
 
 
-def _seedless(run: Run, later: tuple[str, ...]) -> list[dict[str, Any]]:
+def seeds_of(run: Run) -> tuple[int, ...]:
+    """The seed of a run, that of the run it started from, and so on, as far as these are there.
+
+    Raises:
+        UserError: the path is no run directory.
+    """
+    return tuple(settings["seed"] for settings in _history(run))
+
+
+def _history(run: Run, later: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """The settings of a run, of the run it started from, and so on."""
     settings = flatten(as_settings(run.read_recipe()))
-    del settings["seed"]
     start = settings["model.from_run"]
     here = os.path.realpath(run.path)
     if start is None or here in later or not Run(Path(start)).recipe_path.is_file():
         return [settings]
-    return [settings | {"model.from_run": True}, *_seedless(Run(Path(start)), (*later, here))]
+    return [settings | {"model.from_run": True}, *_history(Run(Path(start)), (*later, here))]
 
 
 def _seed_groups(paths: Sequence[Path], short: dict[Path, str]) -> list[Group]:
-    """Runs of one recipe as one system, by seed; each by itself where a seed occurs twice: no pairs then."""
-    seeds = {Run(path).read_recipe().seed: path for path in paths}
+    """Runs of one recipe as one system, by seed; each by itself where two have the same seeds: no pairs then."""
+    seeds = {seeds_of(Run(path))[::-1]: path for path in paths}
     if len(seeds) < len(paths):
         return [Group(short[path], (path,)) for path in paths]
-    in_order = tuple(seeds[seed] for seed in sorted(seeds))
+    in_order = tuple(seeds[each] for each in sorted(seeds))
     return [Group(_common_name([short[path] for path in in_order]), in_order)]
 
 
@@ -240,14 +261,15 @@ def _unambiguous(groups: Sequence[Group], short: dict[Path, str]) -> list[Group]
 
 def _replicate(run: Run, name: str, decoding: Decoding, options: Options) -> Replicate:
     """An evaluated run as a comparison sees it."""
-    recipe = run.read_recipe()
-    tag = tag_of(recipe, decoding)
+    seed, *earlier = seeds_of(run)
+    tag = tag_of(run.read_recipe(), decoding)
     return Replicate(
         name=name,
         hypotheses=[
             line for split in options.splits for line in read_translations(run.translations(split, tag))
         ],
-        seed=recipe.seed,
+        seed=seed,
+        earlier_seeds=tuple(earlier),
         expense=read_expense(run),
         curve=read_curve(run.metrics) if run.metrics.exists() else (),
         exposure=_exposure(run, options),

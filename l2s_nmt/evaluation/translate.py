@@ -142,7 +142,11 @@ class Translator:
 
         def write(rows: Sequence[int], source: Batch) -> list[list[Hypothesis]]:
             found = self._measured(source, self._write(source, rows, number), number)
-            return [found[start : start + number] for start in range(0, len(found), number)]
+            groups = [found[start : start + number] for start in range(0, len(found), number)]
+            # Measured anew, two that are all but equal may change places.
+            return (
+                groups if self.sampling else [sorted(group, key=lambda one: -one.score) for group in groups]
+            )
 
         return [group or [] for group in self._shared(sources, number, write, origin, before, done)]
 

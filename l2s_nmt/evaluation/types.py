@@ -50,6 +50,10 @@ FORMAT = "l2s_nmt.comparison"
 VERSION = 2
 
 
+Seeds = tuple[tuple[int, ...], ...]
+"""Of the runs of a system: each one's own, that of the run it started from, and so on."""
+
+
 @dataclass(frozen=True)
 class Expense:
     """What a run cost; None where it is not known. What it started from is not counted in."""
@@ -112,6 +116,13 @@ class Replicate:
     exposure: Sequence[ExposureRange] | None = None
     decoding: Mapping[str, Any] | None = None
     """How it was decoded: ``beam``, ``length_penalty``, ``max_length``; None for a file."""
+    earlier_seeds: tuple[int, ...] = ()
+    """Of the training that it started from, of what that started from, and so on."""
+
+    @property
+    def seeds(self) -> tuple[int, ...] | None:
+        """Its own and the earlier ones, where they are known."""
+        return None if self.seed is None else (self.seed, *self.earlier_seeds)
 
 
 @dataclass(frozen=True)
@@ -120,13 +131,18 @@ class System:
 
     name: str
     replicates: Sequence[Replicate]
+    """In the order of their seeds, the first training's first, where all are known."""
+
+    def __post_init__(self) -> None:
+        if self.seeds is not None:
+            in_order = sorted(self.replicates, key=lambda one: (one.seeds or ())[::-1])
+            object.__setattr__(self, "replicates", in_order)
 
     @property
-    def seeds(self) -> tuple[int, ...] | None:
-        """The seeds in order, where all are known."""
-        found = [replicate.seed for replicate in self.replicates]
-        known = [seed for seed in found if seed is not None]
-        return tuple(known) if len(known) == len(found) else None
+    def seeds(self) -> Seeds | None:
+        """Of each replicate, where all are known."""
+        known = tuple(one.seeds for one in self.replicates if one.seeds is not None)
+        return known if len(known) == len(self.replicates) else None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from torch import Tensor
 from l2s_nmt.decoding import Choose, best_tokens
 from l2s_nmt.search.context import Context
 
+COLDEST = 1e-6
+"""Temperature at which all but the best are out of the question; below it scores divided by it would be infinite."""
+
 
 @dataclass(frozen=True)
 class Decoding:

@@ -231,3 +231,22 @@ def test_exposure_that_cannot_be_kept_is_told_before_it_is_measured(
     monkeypatch.setattr("l2s_nmt.evaluation.exposure._measure", measure)
     outcome = command("compare", run, "--beam", "1", "--exposure", "5", "--output", tmp_path / "report")
     assert "cannot be written" in outcome.error()
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_translated(
+    runs: Path, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("l2s_nmt.commands.compare.evaluate_split", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "short").write_text("one line\n")
+    (tmp_path / "file").touch()
+    given: list[str | Path] = [paths[0], "--output", tmp_path / "report"]
+    refused: list[tuple[list[str | Path], str]] = [
+        ([*given, tmp_path / "short"], "short: 1 translations of 30 sentences"),
+        ([*given, f"base-1={paths[1]}"], "two of the systems are called 'base-1'"),
+        ([*given, "--bleu-tokenizer", "ja-mecab"], "BLEU's tokenizer ja-mecab cannot be loaded"),
+        ([*given, "--comet", "model"], "there is no comet-score on the path"),
+        ([paths[0], "--output", tmp_path / "file" / "report"], "cannot be written"),
+    ]
+    for arguments, message in refused:
+        assert message in command("compare", *arguments).error()

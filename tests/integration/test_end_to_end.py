@@ -14,6 +14,7 @@ import pytest
 import sacrebleu
 
 import l2s_nmt
+from l2s_nmt.evaluation.runs import load_translator
 from l2s_nmt.run import locked
 from tests.helpers import (
     command,
@@ -303,6 +304,46 @@ def test_scores_of_other_weights_are_not_reused(aggrevated: Path, baseline: Path
     (run / "translations" / "test.txt").write_text("")
     assert "(scored already)" not in done(command("evaluate", run)).out
     assert (run / "translations" / "test.txt").read_text().count("\n") == 30
+
+
+def test_scores_are_of_the_weights_that_translated(
+    aggrevated: Path, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training may put others in their place while they are loaded."""
+    run = tmp_path / "run"
+    shutil.copytree(aggrevated, run, ignore=shutil.ignore_patterns("scores", "translations"))
+    loaded = []
+
+    def load(*given: Any, **options: Any) -> Any:
+        translator = load_translator(*given, **options)
+        loaded.append(translator)
+        if len(loaded) == 1:
+            shutil.rmtree(run / "best")
+            shutil.copytree(baseline / "best", run / "best")
+        return translator
+
+    with monkeypatch.context() as patch:
+        patch.setattr("l2s_nmt.evaluation.runs.load_translator", load)
+        first = done(command("evaluate", run, "--split", "valid")).out
+    assert len(loaded) == 2, "again, as others came meanwhile"
+    again = done(command("evaluate", run, "--split", "valid")).out
+    assert again.replace(" (scored already)", "") == first
+    assert "(scored already)" in again
+    own = json.loads((run / "scores" / "valid.json").read_text())
+    done(command("evaluate", baseline, "--split", "valid"))
+    assert own["bleu"] == json.loads((baseline / "scores" / "valid.json").read_text())["bleu"]
+
+
+def test_damaged_scores_are_made_anew(aggrevated: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(aggrevated, run)
+    whole = done(command("evaluate", run)).out.replace(" (scored already)", "")
+    path = run / "scores" / "test.json"
+    values = json.loads(path.read_text())
+    del values["chrf"]
+    path.write_text(json.dumps(values))
+    assert done(command("evaluate", run)).out == whole
+    assert json.loads(path.read_text()).keys() == {*values, "chrf"}
 
 
 def test_scores_of_another_test_set_of_the_same_size_are_not_reused(aggrevated: Path, tmp_path: Path) -> None:

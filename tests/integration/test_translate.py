@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +166,14 @@ def test_samples_depend_on_line_and_seed_alone(run: Path, source: Path) -> None:
         (["--top-k", "2"], "--top-k is of sampling"),
         (["--top-p", "0.2"], "--top-p is of sampling"),
         (["--seed", "2"], "--seed is of sampling"),
-        (["--sample", "--temperature", "0"], "--temperature 0.0: must be above 0"),
-        (["--sample", "--temperature", "nan"], "--temperature nan: must be above 0"),
-        (["--sample", "--top-p", "1.5"], "--top-p 1.5: must be above 0 and at most 1"),
-        (["--sample", "--top-p", "nan"], "--top-p nan: must be above 0 and at most 1"),
+        (["--sample", "--temperature", "0"], "temperature of sampling is 0.0; it must be 1e-06 or more"),
+        (["--sample", "--temperature", "nan"], "temperature of sampling is nan; it must be 1e-06 or more"),
+        (["--sample", "--top-p", "1.5"], "top_p of sampling is 1.5; it must be above 0 and at most 1"),
+        (["--sample", "--top-p", "nan"], "top_p of sampling is nan; it must be above 0 and at most 1"),
+        (
+            ["--beam", "1", "--length-penalty", "2"],
+            "the length penalty ranks several beams, and there is one",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(run: Path, options: list[str], message: str) -> None:
@@ -246,6 +251,49 @@ def test_the_functions_do_the_same(run: Path, source: Path, lines: list[str]) ->
             command("translate", run, "--input", source, "--sample", "--seed", "5", "--temperature", "1.3")
         ).out.splitlines()
     )
+
+
+SAMPLING = l2s_nmt.Sampling()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: l2s_nmt.translate(run, ["a"], beam=0), "beam is 0; give 1 or more"),
+        (lambda run: l2s_nmt.evaluate(run, beam=-1), "beam is -1; give 1 or more"),
+        (lambda run: l2s_nmt.translate(run, ["a"], batch_tokens=0), "batch_tokens is 0; give 1 or more"),
+        (
+            lambda run: l2s_nmt.translate(run, ["a"], sampling=SAMPLING, beam=2),
+            "which sampling takes the place of",
+        ),
+        (
+            lambda run: l2s_nmt.n_best(run, ["a"], 2, sampling=SAMPLING, length_penalty=2.0),
+            "which sampling takes the place of",
+        ),
+        (lambda run: l2s_nmt.n_best(run, ["a"], 0), "number is 0; give 1 or more"),
+        (lambda run: l2s_nmt.n_best(run, ["a"], 3, beam=2), "a beam of 2 has no 3 best"),
+        (lambda run: l2s_nmt.Sampling(temperature=0.0), "temperature of sampling is 0.0"),
+        (lambda run: l2s_nmt.Sampling(temperature=-1.0), "temperature of sampling is -1.0"),
+        (lambda run: l2s_nmt.Sampling(temperature=1e-40), "temperature of sampling is 1e-40"),
+        (lambda run: l2s_nmt.Sampling(top_k=0), "top_k of sampling is 0; it must be 1 or more"),
+        (lambda run: l2s_nmt.Sampling(top_p=0.0), "top_p of sampling is 0.0; it must be above 0"),
+    ],
+)
+def test_what_the_functions_cannot_do_is_refused(run: Path, call: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(l2s_nmt.UserError, match=message):
+        call(l2s_nmt.open_run(run))
+
+
+def test_the_coldest_sampling_is_greedy(run: Path) -> None:
+    opened, sentences = l2s_nmt.open_run(run), ["balu ke", "ba mo"]
+    cold = l2s_nmt.translate(opened, sentences, sampling=l2s_nmt.Sampling(temperature=1e-6))
+    assert cold == l2s_nmt.translate(opened, sentences, beam=1)
+
+
+def test_the_name_of_standard_input_is_that_of_shells(run: Path, source: Path, lines: list[str]) -> None:
+    arguments = [sys.executable, "-m", "l2s_nmt", "translate", str(run), "--input", "-"]
+    outcome = subprocess.run(arguments, input=source.read_bytes(), capture_output=True, cwd=ROOT, check=True)
+    assert outcome.stdout.decode().splitlines() == lines
 
 
 def test_a_folder_is_no_file_of_translations(run: Path, source: Path, tmp_path: Path) -> None:

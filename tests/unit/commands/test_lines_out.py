@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l2s_nmt.commands.lines_out import GrowingFile, is_stream
+from l2s_nmt.errors import UserError
 
 LINES = ["ba", "", "ké", "mo"]
 
@@ -28,8 +29,10 @@ def test_a_file_that_was_cut_anywhere_is_gone_on_with(
     whole = file.partial.read_bytes()
     assert len(whole) == 11
     file.partial.write_bytes(whole[:length])
+    del file  # as its process ends
     said: list[str] = []
-    there = GrowingFile(path).begin("this", said.append)
+    file = GrowingFile(path)
+    there = file.begin("this", said.append)
     assert there == whole[:length].count(b"\n")
     assert len(said) == (there > 0)
     assert not path.exists()
@@ -61,6 +64,22 @@ def test_a_note_that_is_none_is_of_other_lines(note: str, tmp_path: Path) -> Non
     file.note.write_text(note)
     assert file.begin("this", lambda text: None) == 0
     assert file.partial.read_bytes() == b""
+
+
+def test_a_file_is_written_by_one_alone(tmp_path: Path) -> None:
+    first, second = GrowingFile(tmp_path / "file"), GrowingFile(tmp_path / "file")
+    first.begin("this", silent)
+    first.add(LINES[:2])
+    for made_from in ("this", "that"):
+        with pytest.raises(UserError, match="file: another process is writing it"):
+            second.begin(made_from, silent)
+    first.add(LINES[2:])
+    first.finish()
+    assert (tmp_path / "file").read_text().splitlines() == LINES
+    assert second.begin("that", silent) == 0
+    second.finish()
+    assert [*tmp_path.iterdir()] == [tmp_path / "file"]
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_a_file_in_memory_is_a_file_and_a_device_none() -> None:

@@ -31,6 +31,10 @@ def corpus(sentences: int, seed: int) -> list[str]:
 def test_words_are_runs_of_letters_and_digits_in_any_script() -> None:
     assert words("Ein Hund, 3 Katzen – «мир»!") == ["Ein", "Hund", "3", "Katzen", "мир"]
     assert words("…") == []
+    assert words("हिन्दी में लिखना") == ["हिन्दी", "में", "लिखना"]
+    assert words("cafe\u0301, na\u0308chster") == ["cafe\u0301", "na\u0308chster"]
+    assert words("می\u200cروم پس") == ["می\u200cروم", "پس"]
+    assert words("ฉัน ก") == [*"ฉัน", "ก"]
     assert words("他看 BBC 新闻。") == ["他", "看", "BBC", "新", "闻"]
 
 

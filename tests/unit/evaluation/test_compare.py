@@ -182,6 +182,30 @@ def test_one_system_alone_gets_scores_and_intervals() -> None:
     assert found.systems[0].chrf.interval[0] <= found.systems[0].chrf.score
 
 
+def test_the_order_of_the_seeds_does_not_matter() -> None:
+    runs = {
+        name: [Replicate(f"{name}{seed}", texts[seed:] + texts[:seed], seed) for seed in (1, 2, 3)]
+        for name, texts in (("a", BASELINE), ("b", BETTER))
+    }
+
+    def found(order: list[int]) -> dict[str, Any]:
+        systems = [System("a", runs["a"]), System("b", [runs["b"][place] for place in order])]
+        return compare(systems, SOURCES, [[text] for text in REFERENCES], resamples=40, trials=40).to_json()
+
+    assert found([2, 0, 1]) == found([0, 1, 2])
+
+
+def test_one_sentence_says_nothing_about_others() -> None:
+    for seeds in ((1,), (1, 2)):
+        systems = [
+            System(name, [Replicate(f"{name}{seed}", [text], seed) for seed in seeds])
+            for name, text in (("a", "a b c x"), ("b", "a b c d"))
+        ]
+        better = compare(systems, ["x"], [["a b c d"]], resamples=50, trials=50).systems[1]
+        assert better.chrf.score > 99
+        assert (better.chrf.p_value, better.chrf.p_value_randomisation) == (1.0, 1.0)
+
+
 def test_empty_translations_are_scored() -> None:
     systems = [one("empty", ["", ""]), one("full", ["a b c d", "e f g h"])]
     found = compare(systems, ["x", "y"], [["a b c d"], ["e f g h"]], resamples=50, trials=50)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from l2s_nmt.errors import UserError
-from l2s_nmt.evaluation.systems import group_systems, read_expense
+from l2s_nmt.evaluation.systems import group_systems, read_expense, seeds_of
 from l2s_nmt.recipe_file import dump_recipe, read_recipe
 from l2s_nmt.run import Run
 from tests.helpers import tiny_recipe, write_recipe
@@ -51,6 +51,13 @@ def test_what_they_started_from_may_differ_in_its_seed_as_well(folder: Path) -> 
     assert names(runs) == {"search": runs[:2], "search2": [runs[2]]}
     further = [make_run(Path(f"runs/further{k}"), k, Path(runs[k])) for k in range(3)]
     assert [len(paths) for paths in names(further).values()] == [2, 1]
+
+
+def test_seeds_of_the_start_alone_are_seeds_of_a_system(folder: Path) -> None:
+    starts = [make_run(Path(f"runs/base-{k}"), k) for k in (1, 2, 3)]
+    runs = [make_run(Path(f"runs/search-{k}"), 1, Path(start)) for k, start in enumerate(starts)]
+    assert names([*reversed(starts), *reversed(runs)]) == {"base": starts, "search": runs}
+    assert seeds_of(Run(Path(runs[1]))) == (1, 2)
 
 
 def test_a_start_that_is_gone_counts_by_its_path(folder: Path) -> None:
