@@ -11,24 +11,39 @@ print(l2s_nmt.translate(run, ["..."]))
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from l2s_nmt.api import compare, evaluate, explain, n_best, open_run, score, train, translate
-    from l2s_nmt.errors import UserError
+    from l2s_nmt.api import (
+        compare,
+        evaluate,
+        explain,
+        load_translator,
+        n_best,
+        open_run,
+        score,
+        train,
+        translate,
+    )
+    from l2s_nmt.errors import Interrupted, TrainingFailed, UserError
     from l2s_nmt.evaluation.draw import Sampling
-    from l2s_nmt.evaluation.translate import Hypothesis
+    from l2s_nmt.evaluation.translate import Hypothesis, Translator
     from l2s_nmt.recipe import Recipe
     from l2s_nmt.recipe_file import make_recipe, read_recipe
 
 __all__ = [
     "Hypothesis",
+    "Interrupted",
     "Recipe",
     "Sampling",
+    "TrainingFailed",
+    "Translator",
     "UserError",
     "compare",
     "evaluate",
     "explain",
+    "load_translator",
     "make_recipe",
     "n_best",
     "open_run",
@@ -40,6 +55,9 @@ __all__ = [
 
 _HOMES = {
     "Hypothesis": "evaluation.translate",
+    "Translator": "evaluation.translate",
+    "Interrupted": "errors",
+    "TrainingFailed": "errors",
     "Sampling": "evaluation.draw",
     "Recipe": "recipe",
     "UserError": "errors",
@@ -48,8 +66,14 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     # Looked up when used, so that a command's --help need not wait for torch.
+    if name == "__version__":
+        return version("l2s-nmt")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.draw import Sampling
 from l2s_nmt.evaluation.likelihood import Likelihood, likelihood_by_run
-from l2s_nmt.evaluation.runs import TestSet, decoding_of, evaluate_run, load_translator, read_test_set
+from l2s_nmt.evaluation.runs import TestSet, decoding_of, evaluate_run, read_test_set
+from l2s_nmt.evaluation.runs import load_translator as load
 from l2s_nmt.evaluation.score import Scores
 from l2s_nmt.evaluation.systems import Options, compare_prepared, group_systems, prepare
-from l2s_nmt.evaluation.translate import Hypothesis
+from l2s_nmt.evaluation.translate import Hypothesis, Translator
 from l2s_nmt.evaluation.types import Comparison
 from l2s_nmt.explanation.look import explain as explain_pairs
 from l2s_nmt.explanation.pairs import choose_pairs
@@ -20,10 +21,12 @@ from l2s_nmt.explanation.subject import load_subjects
 from l2s_nmt.explanation.types import Explanation
 from l2s_nmt.explanation.write import write_explanation
 from l2s_nmt.languages import BleuTokenizer
-from l2s_nmt.plain_text import shorten
+from l2s_nmt.plain_text import refuse_surrogates, shorten
 from l2s_nmt.recipe import Recipe
-from l2s_nmt.run import Run, locked
+from l2s_nmt.run import Run, WeightsName, locked
 from l2s_nmt.training.train import train as train_run
+
+T = TypeVar("T")
 
 
 def open_run(path: str | Path) -> Run:
@@ -37,22 +40,34 @@ def open_run(path: str | Path) -> Run:
     return run
 
 
-def _refuse_text(*lists: object) -> None:
-    """Refuse a text where a list of texts is meant, whose sentences its characters would be.
+def load_translator(
+    run: Run,
+    *,
+    beam: int | None = None,
+    length_penalty: float | None = None,
+    sampling: Sampling | None = None,
+    batch_tokens: int | None = None,
+    weights: WeightsName = "best",
+) -> Translator:
+    """A model of a run, loaded once: called with sentences it gives their translations, its ``best`` several of each.
+
+    Args:
+        run: that has been trained.
+        beam: beams, 1 being greedy; None: the recipe's.
+        length_penalty: of beam search; None: the recipe's.
+        sampling: draw translations instead; None: beam search.
+        batch_tokens: padded source tokens times beams or samples at a time; None: the recipe's.
+        weights: best, last, or their average.
 
     Raises:
-        UserError: one is a text.
+        UserError: the run has no such weights, or an argument is none that can be.
     """
-    for given in lists:
-        if isinstance(given, str):
-            raise UserError(f"{shorten(repr(given))} is one text; give a list of texts")
-
-
-def _refuse_both(sampling: Sampling | None, beam: int | None, length_penalty: float | None) -> None:
     if sampling is not None and (beam is not None or length_penalty is not None):
         raise UserError(
             "beam and length_penalty are of beam search, which sampling takes the place of; leave one out"
         )
+    decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
+    return load(run, decoding, weights, sampling=sampling, batch_tokens=batch_tokens)
 
 
 def train(recipe: Recipe, output: str | Path) -> Run:
@@ -60,6 +75,8 @@ def train(recipe: Recipe, output: str | Path) -> Run:
 
     Raises:
         UserError: recipe, data, model or directory are unsound.
+        TrainingFailed: numbers are not finite, a file cannot be written, or another process failed.
+        Interrupted: a signal came; the same call goes on.
     """
     with locked(Path(output)):
         return train_run(recipe, output)
@@ -73,8 +90,9 @@ def translate(
     length_penalty: float | None = None,
     sampling: Sampling | None = None,
     batch_tokens: int | None = None,
+    weights: WeightsName = "best",
 ) -> list[str]:
-    """Translations of sentences with the best weights of a run, in their order.
+    """Translations of sentences with a run, in their order; for several calls, load it once (`load_translator`).
 
     Args:
         run: that has been trained.
@@ -83,14 +101,22 @@ def translate(
         length_penalty: of beam search; None: the recipe's.
         sampling: draw translations instead; None: beam search.
         batch_tokens: padded source tokens times beams at a time; None: the recipe's.
+        weights: best, last, or their average.
 
     Raises:
-        UserError: the run has no weights, or a sentence is too long for the model.
+        UserError: the run has no such weights, a sentence is too long for the model, or an argument is none that can
+            be.
     """
-    _refuse_text(sources)
-    _refuse_both(sampling, beam, length_penalty)
-    decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
-    return load_translator(run, decoding, sampling=sampling, batch_tokens=batch_tokens)(sources)
+    sentences = _texts(sources, "sources")
+    translator = load_translator(
+        run,
+        beam=beam,
+        length_penalty=length_penalty,
+        sampling=sampling,
+        batch_tokens=batch_tokens,
+        weights=weights,
+    )
+    return translator(sentences)
 
 
 def n_best(
@@ -102,6 +128,7 @@ def n_best(
     length_penalty: float | None = None,
     sampling: Sampling | None = None,
     batch_tokens: int | None = None,
+    weights: WeightsName = "best",
 ) -> list[list[Hypothesis]]:
     """The best translations of each sentence that beam search finds, best first, or so many samples.
 
@@ -113,20 +140,28 @@ def n_best(
         length_penalty: of beam search; None: the recipe's.
         sampling: draw translations instead; None: beam search.
         batch_tokens: padded source tokens times beams or samples at a time; None: the recipe's.
+        weights: best, last, or their average.
 
     Raises:
-        UserError: the run has no weights, a sentence is too long for the model, or there are fewer beams.
+        UserError: the run has no such weights, a sentence is too long for the model, there are fewer beams, or an
+            argument is none that can be.
     """
-    _refuse_text(sources)
-    _refuse_both(sampling, beam, length_penalty)
+    sentences = _texts(sources, "sources")
     if number < 1:
         raise UserError(f"number is {number}; give 1 or more")
-    decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
-    if sampling is None and number > decoding.beam:
-        if beam is not None:
-            raise UserError(f"a beam of {beam} has no {number} best; give more beams, or leave beam out")
-        decoding = replace(decoding, beam=number)
-    return load_translator(run, decoding, sampling=sampling, batch_tokens=batch_tokens).best(sources, number)
+    if beam is None and sampling is None:
+        beam = max(run.read_recipe().evaluation.beam, number)
+    if beam is not None and 1 <= beam < number:
+        raise UserError(f"a beam of {beam} has no {number} best; give more beams, or leave beam out")
+    translator = load_translator(
+        run,
+        beam=beam,
+        length_penalty=length_penalty,
+        sampling=sampling,
+        batch_tokens=batch_tokens,
+        weights=weights,
+    )
+    return translator.best(sentences, number)
 
 
 def score(
@@ -155,28 +190,52 @@ def score(
         UserError: numbers differ, a text stands where a list of texts is meant, a sentence is too long for the model,
             or there is no such cost.
     """
-    _refuse_text(translations, sources, *references)
+    translations = _texts(translations, "translations")
+    theirs = [_texts(texts, "references of a source") for texts in _list(references, "references")]
+    chosen = None if costs is None else _texts(costs, "costs")
     if sources is None:
-        if references:
+        if theirs:
             raise UserError("references belong to sources; give these as well, or leave them out")
         test_set = read_test_set(run.read_recipe(), split or "test")
     elif split is not None:
         raise UserError("sources and split both say what is translated; give one of them")
     else:
-        given = [list(texts) for texts in references] or [[] for _ in sources]
-        if len(given) != len(sources):
-            raise UserError(f"{len(sources)} sources, but references for {len(given)}")
-        test_set = TestSet("", list(sources), given, "sources")
-    return likelihood_by_run(run, translations, test_set, costs)
+        sentences = _texts(sources, "sources")
+        given = theirs or [[] for _ in sentences]
+        if len(given) != len(sentences):
+            raise UserError(f"{len(sentences)} sources, but references for {len(given)}")
+        if any(given) and not all(given):
+            raise UserError(f"source {given.index([]) + 1} has no references; give some of each, or of none")
+        test_set = TestSet("", sentences, given, "sources")
+    return likelihood_by_run(run, translations, test_set, chosen)
 
 
-def evaluate(run: Run, split: str = "test", *, beam: int | None = None) -> Scores:
-    """BLEU, chrF and TER of a run on a split of its corpus; written to the run directory as well."""
-    return evaluate_run(run, split, decoding_of(run.read_recipe(), beam=beam))[0]
+def evaluate(
+    run: Run,
+    split: str = "test",
+    *,
+    beam: int | None = None,
+    length_penalty: float | None = None,
+    weights: WeightsName = "best",
+) -> Scores:
+    """BLEU, chrF and TER of a run on a split of its corpus; written to the run directory as well.
+
+    Args:
+        run: that has been trained.
+        split: of its corpus.
+        beam: beams, 1 being greedy; None: the recipe's.
+        length_penalty: of beam search; None: the recipe's.
+        weights: best, last, or their average.
+
+    Raises:
+        UserError: the run has no such weights, or the split is missing or unsound.
+    """
+    decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
+    return evaluate_run(run, split, decoding, weights=weights)[0]
 
 
 def compare(
-    runs: Sequence[Run],
+    runs: Run | Sequence[Run],
     *,
     splits: Sequence[str] = ("test",),
     beam: int | None = None,
@@ -197,15 +256,17 @@ def compare(
     Raises:
         UserError: runs or data are unsound, or do not belong together.
     """
-    options = Options(splits, beam, exposure=exposure, comet=comet, bleu_tokenizer=bleu_tokenizer)
-    prepared = prepare(group_systems([str(run.path) for run in runs]), options)
+    options = Options(
+        _texts(splits, "splits"), beam, exposure=exposure, comet=comet, bleu_tokenizer=bleu_tokenizer
+    )
+    prepared = prepare(group_systems([str(run.path) for run in _runs(runs)]), options)
     for run, split, decoding in prepared.evaluations():
         evaluate_run(run, split, decoding)
     return compare_prepared(prepared)
 
 
 def explain(
-    runs: Sequence[Run],
+    runs: Run | Sequence[Run],
     *,
     sentence: str | None = None,
     references: Sequence[str] = (),
@@ -228,9 +289,51 @@ def explain(
     Raises:
         UserError: there is no such sentence, or a run cannot be loaded.
     """
-    _refuse_text(references)
-    pairs = choose_pairs(runs, sentence=sentence, references=references, split=split, numbers=numbers)
-    explanation = explain_pairs(*load_subjects(runs, candidates), pairs, candidates)
+    if candidates < 1:
+        raise UserError(f"candidates is {candidates}; give 1 or more")
+    chosen, theirs = _runs(runs), _texts(references, "references")
+    pairs = choose_pairs(chosen, sentence=sentence, references=theirs, split=split, numbers=numbers)
+    explanation = explain_pairs(*load_subjects(chosen, candidates), pairs, candidates)
     if output is not None:
         write_explanation(explanation, Path(output))
     return explanation
+
+
+def _runs(runs: Run | Sequence[Run]) -> list[Run]:
+    """The runs that are given, or the one.
+
+    Raises:
+        UserError: there is none, or what is given is none.
+    """
+    found = [runs] if isinstance(runs, Run) else _list(runs, "runs")
+    if not found:
+        raise UserError("no run is given")
+    for run in found:
+        if not isinstance(run, Run):
+            raise UserError(f"{shorten(repr(run))} is no run; open it with open_run(PATH)")
+    return found
+
+
+def _list(given: Iterable[T], name: str) -> list[T]:
+    """What is given as a list, an array, or a column of a table.
+
+    Raises:
+        UserError: a text stands there, whose characters it would be.
+    """
+    if isinstance(given, str):
+        raise UserError(f"{name}: {shorten(repr(given))} is one text; give a list of texts")
+    return list(given)
+
+
+def _texts(given: Iterable[str], name: str) -> list[str]:
+    """Likewise, of texts.
+
+    Raises:
+        UserError: something else is among them, or what no encoding can write.
+    """
+    texts = _list(given, name)
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise UserError(f"{name}, number {number}: {shorten(repr(text))} is no text")
+        refuse_surrogates(text, f"{name}, number {number}:")
+    return texts

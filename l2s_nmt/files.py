@@ -102,6 +102,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        _let_read(temporary)
         _sync(temporary)
         replace_folder(temporary, path)
     finally:
@@ -161,6 +162,13 @@ def recover_folder(path: Path) -> None:
     old = aside(path)
     if old.exists() and not path.exists():
         old.rename(path)
+
+
+def _let_read(folder: Path) -> None:
+    """Whoever may read the folder may read its files: safetensors makes some for their owner alone."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(folder.stat().st_mode & 0o666)
 
 
 def _sync(folder: Path) -> None:

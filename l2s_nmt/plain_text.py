@@ -4,6 +4,20 @@ from __future__ import annotations
 
 import unicodedata
 
+from l2s_nmt.errors import UserError
+
+
+def refuse_surrogates(text: str, name: str) -> None:
+    """See that a text can be written as UTF-8, which what came from bytes of another encoding cannot.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{name} is not UTF-8 text ({shorten(ascii(text))}); convert it first") from error
+
 
 def visible(text: str) -> str:
     """Replace what would act on a page or terminal instead of being seen on it.

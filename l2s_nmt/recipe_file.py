@@ -46,6 +46,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: the file cannot be read, or something in it is unknown, of a wrong type or impossible.
     """
+    if isinstance(overrides, str):
+        raise UserError(f"overrides: {overrides!r} is one text; give a list of texts")
     text = _read_text(Path(path))
     given, lines = _parse(text, str(path))
     sources: dict[KeyPath, str] = {}

@@ -330,15 +330,21 @@ def _processor() -> str:
 
 
 def _git_commit() -> str | None:
-    folder = Path(__file__).parent
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=here.parent, capture_output=True, text=True, check=True, timeout=10
+        )
+        return done.stdout.strip()
+
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=folder, capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
+        git(
+            "ls-files", "--error-unmatch", here.name
+        )  # installed, it may be inside another project's repository
+        return git("describe", "--always", "--dirty", "--abbrev=40")
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
 
 
 class Place(TypedDict):
@@ -388,10 +394,15 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{run.metrics}: cannot be read: {error.strerror}") from error
     *lines, _cut_off = text.split("\n")
-    return [_record(line, f"{run.metrics}, line {number}") for number, line in enumerate(lines, 1)]
+    return [read_record(line, f"{run.metrics}, line {number}") for number, line in enumerate(lines, 1)]
 
 
-def _record(line: str, where: str) -> dict[str, Any]:
+def read_record(line: str, where: str) -> dict[str, Any]:
+    """A line of metrics.jsonl.
+
+    Raises:
+        UserError: it is none.
+    """
     try:
         record = json.loads(line)
         if not isinstance(record["update"], int) or not math.isfinite(record.get("minutes", 0.0)):
@@ -403,5 +414,7 @@ def _record(line: str, where: str) -> dict[str, Any]:
 
 
 def command_line() -> list[str]:
-    """The command that is running."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    """The command of this project that is running; none where another program calls it, whose arguments are its own."""
+    program = Path(sys.argv[0])
+    ours = program.name == "l2s-nmt" or program.resolve() == Path(__file__).with_name("__main__.py")
+    return ["l2s-nmt", *sys.argv[1:]] if ours else []

@@ -85,7 +85,7 @@ def _convert(run: Run, output: Path, quantization: Quantization, split: str, wei
             f"{side.bleu.signature}"
         )
     if not found.holds:
-        note(f"warning: by rounding the weights to {quantization}, BLEU changes by {found.difference:+.2f}")
+        note(f"warning: with weights of {quantization} BLEU is {found.difference:+.2f} from that of the run")
 
 
 def _open(repository: str, private: bool) -> RepoUrl:

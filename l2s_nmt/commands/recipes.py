@@ -24,6 +24,8 @@ def recipes(
     from l2s_nmt.files import write_text
     from l2s_nmt.shipped import list_recipes, read_recipe_text
 
+    if name is None and output is not None:
+        raise UserError("recipes: --output is of one recipe; name it, as in quickstart/aggrevated")
     if name is None:
         found = list_recipes()
         width = max(map(len, found))

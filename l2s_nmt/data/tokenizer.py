@@ -166,7 +166,7 @@ def encode_sources(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
 
     Text that looks like a special token (`</s>`) is text to a tokenizer from `train_tokenizer`.
     """
-    encoded = tokenizer(text=list(texts), split_special_tokens=True, verbose=False)
+    encoded = tokenizer(text=_without_codes(tokenizer, texts), split_special_tokens=True, verbose=False)
     eos = tokenizer.eos_token_id
     return [list(ids) if eos in ids else [*ids, eos] for ids in encoded["input_ids"]]
 
@@ -178,9 +178,26 @@ def encode_targets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
     starts with it. Text that looks like a special token is text, as in `encode_sources`; where a pretrained
     tokenizer sees an EOS in it, that is dropped.
     """
-    encoded = tokenizer(text_target=list(texts), split_special_tokens=True, verbose=False)
+    encoded = tokenizer(
+        text_target=_without_codes(tokenizer, texts), split_special_tokens=True, verbose=False
+    )
     eos = tokenizer.eos_token_id
     return [_ending_with(eos, list(ids)) for ids in encoded["input_ids"]]
+
+
+def _without_codes(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
+    """The texts, with a space before what Marian's tokenizer would take for the code of a language and drop.
+
+    A code that it has in its vocabulary (``>>fra<<`` of a model for several languages) stays one.
+    """
+    if not isinstance(tokenizer, MarianTokenizer):
+        return list(texts)
+
+    def is_dropped(text: str) -> bool:
+        end = text.find("<<") if text.startswith(">>") else -1
+        return end >= 0 and tokenizer.convert_tokens_to_ids(text[: end + 2]) == tokenizer.unk_token_id
+
+    return [f" {text}" if is_dropped(text) else text for text in texts]
 
 
 def _ending_with(eos: int, ids: list[int]) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from typing import Any, get_args
 
 import yaml
@@ -64,14 +65,16 @@ def _last_name(path: str) -> str:
 
 
 def _front_matter(recipe: Recipe) -> str:
+    data = recipe.data
+    generated = data.files is None and data.hub is None  # of no language, whatever its code is that of
     values: dict[str, Any] = {
-        "language": [recipe.data.source_language, recipe.data.target_language],
+        **({} if generated else {"language": [data.source_language, data.target_language]}),
         "library_name": "transformers",
         "pipeline_tag": "translation",
         "tags": ["translation", "l2s_nmt", "learning-to-search", recipe.search.algorithm],
     }
-    if recipe.data.hub and recipe.data.files is None:
-        values["datasets"] = [recipe.data.hub]
+    if data.hub and data.files is None:
+        values["datasets"] = [data.hub]
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
 
 
@@ -166,8 +169,15 @@ def _curve(metrics: list[dict[str, Any]]) -> str:
 
 
 def _again(recipe: Recipe, environment: dict[str, Any]) -> str:
-    command = " ".join(environment.get("command", []))
-    return f"## Made by\n\n{_fenced(command, 'bash')}\n\nwith the recipe\n\n{_fenced(dump_recipe(recipe), 'yaml')}"
+    command = shlex.join(_shown(argument) for argument in environment.get("command", []))
+    made = _fenced(command, "bash") if command else "`l2s_nmt.train` in a Python program"
+    return f"## Made by\n\n{made}\n\nwith the recipe\n\n{_fenced(dump_recipe(recipe), 'yaml')}"
+
+
+def _shown(argument: str) -> str:
+    """An argument of the command, without where things are: a path, or key=path."""
+    name, equals, value = argument.partition("=")
+    return f"{name}={_last_name(value)}" if equals else _last_name(argument)
 
 
 def _fenced(text: str, language: str) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from l2s_nmt.data.encode import tokenizer_fingerprint
 from l2s_nmt.data.tokenizer import decode
 from l2s_nmt.decoder_state import DecoderState
+from l2s_nmt.errors import UserError
 from l2s_nmt.explanation.subject import EVERY, Subject
 from l2s_nmt.explanation.types import (
     Candidate,
@@ -52,7 +53,7 @@ def explain(
         candidates: most probable tokens tried at each state; the reference's action and the end come on top.
 
     Raises:
-        UserError: a source is longer than a model's positions.
+        UserError: a source is longer than a model's positions, or a cost is not finite.
     """
     beside: list[Subject | None] = [None] * len(subjects)
     if len(subjects) == 2 and len({tokenizer_fingerprint(subject.tokenizer) for subject in subjects}) == 1:
@@ -154,6 +155,12 @@ class _Finished:
         self.words = torch.where(ends.any(1), ends.int().argmax(1), tokens.shape[1])
         sentence = torch.zeros_like(self.words)
         self.losses = subject.cost(tokens, self.words, sentence, context.batch) if losses is None else losses
+        if not self.losses.isfinite().all():
+            place = int((~self.losses.isfinite()).nonzero()[0])
+            raise UserError(
+                f"explain: the cost of {self.texts()[place]!r} is {float(self.losses[place])}; make search.cost "
+                "finite, or look at another sentence"
+            )
 
     def texts(self) -> list[str]:
         """What they say."""

@@ -44,7 +44,8 @@ class Scales:
 def heat(regret: float, label: str, scale: float) -> str:
     """A cell of the heat map: shade and number."""
     level = sum(regret >= start * scale for start in _LEVELS)
-    number = cost_text(regret).removeprefix("0") if level else "0"
+    number = cost_text(regret)
+    number = "0" if number == cost_text(0.0) else number.removeprefix("0")
     unseen = f'<span class="unseen">{label}</span>' if label else ""
     return f'<span class="heat h{level}">{unseen}{number}</span>'
 

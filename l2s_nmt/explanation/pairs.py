@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.runs import common_test_set
 from l2s_nmt.explanation.types import Pair
+from l2s_nmt.plain_text import refuse_surrogates
 from l2s_nmt.run import Run
 
 
@@ -42,8 +43,10 @@ def given_pair(source: str, references: Sequence[str]) -> Pair:
     """A sentence pair of one's own.
 
     Raises:
-        UserError: half of it is missing or empty.
+        UserError: half of it is missing or empty, or no text.
     """
+    for text in (source, *references):
+        refuse_surrogates(text, "explain: the sentence or its reference")
     if not source.strip():
         raise UserError("explain: the sentence is empty; give its words with --sentence TEXT")
     if not references or not all(text.strip() for text in references):

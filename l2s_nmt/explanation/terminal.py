@@ -75,7 +75,7 @@ def _states(view: View) -> Table:
 
 
 def _shown(state: State) -> Iterator[Candidate]:
-    """The token taken; where another is cheaper, all candidates that are no dearer than it, or the reference's."""
+    """The token taken; where one finishes cheaper, all that the model finishes cheaper, and the reference's."""
     yield state.own
     if state.regret_by_model > 0 or state.regret_by_reference > 0:
         for candidate in state.candidates:

@@ -19,7 +19,9 @@ from l2s_nmt.export.convert import ctranslate2, pieces
 from l2s_nmt.languages import BleuTokenizer
 
 TOLERANCE = 0.1
-"""BLEU by which translations may differ."""
+"""BLEU by which translations may differ, where more of them than `FEW` are not the same."""
+FEW = 0.02
+"""Of the sentences: rounding may lead a beam another way, and of a small test set one weighs a lot."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """The translations are as good, as far as BLEU can tell."""
-        return abs(self.difference) <= TOLERANCE
+        """The translations are as good, as far as BLEU can tell, or nearly all the same."""
+        return abs(self.difference) <= TOLERANCE or self.sentences - self.same <= FEW * self.sentences
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def search_options(own: GenerationConfig) -> dict[str, Any]:
         "max_decoding_length": own.max_length - 1,  # without the start token
         "min_decoding_length": 0,  # a translation may be empty
         "max_input_length": 0,  # what is too long is refused and not cut
-        "patience": 2 if own.num_beams > 1 else 1,  # else it stops before the best was found
+        "patience": 4 if own.num_beams > 1 else 1,  # with less it stops before the best was found
     }
 
 

@@ -71,5 +71,11 @@ def _reaching(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the library lets many kinds through; all mean that nothing was uploaded
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"--push-to-hub {name}: nothing was uploaded: {reason}") from error
+        raise UserError(f"--push-to-hub {name}: nothing was uploaded: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What the hub says of it, on one line: of an answer of its own the last lines, behind number and address."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("(Request ID", "For more information"))]
+    return " ".join(told) or type(error).__name__

@@ -43,16 +43,18 @@ translator = ctranslate2.Translator("FOLDER")  # this one
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 tokens = [tokenizer.tokenize(text) + [tokenizer.eos_token] for text in ["..."]]
 for result in translator.translate_batch(tokens, {shown}):
-    print(tokenizer.convert_tokens_to_string(result.hypotheses[0]))
+    words = [token for token in result.hypotheses[0] if token not in tokenizer.all_special_tokens]
+    print(tokenizer.convert_tokens_to_string(words))
 ```
 
 - **End of sentence**: every source ends with `{eos}`, which CTranslate2 does not add; translations come without it.
 - **Length**: a translation is cut after {longest} tokens, its end included, as the run cuts it. Split sources of more
   than {positions} tokens, for which the model has no positions.
-- **Search**: `patience` lets it go on until it has found what the run finds; 1 is faster and sometimes worse.
+- **Search**: `patience` lets it go on for longer, as the run does; 1 is faster and sometimes worse.
 - **Vocabulary**: ids are those of the tokenizer, in its order. Padding keeps its place: the decoder starts with it, and
   never writes it.
 - **Empty lines**: leave them out; the run gives an empty line an empty translation.
+- **`>>…<<`**: put a space before a text that begins so, or the tokenizer takes it for the code of a language.
 
 {found.sentences:,} sentences of {on_one_line(split)}; {found.same:,} of the translations are equal:
 

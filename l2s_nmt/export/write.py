@@ -36,10 +36,11 @@ def export_run(
 
     Raises:
         UserError: the folder holds something, CTranslate2 is not installed, or run, split or model are unsound.
-        ExportFailed: BLEU differs by more than `TOLERANCE`, and the weights are not even rounded; nothing is written.
+        ExportFailed: the models differ (`Check.holds`), and the weights are not even rounded; nothing is written.
         OSError: it cannot be written.
     """
     ctranslate2()
+    output = output.resolve()
     _refuse_taken(output)
     recipe, folder = run.read_recipe(), run.weights(weights)
     test_set = read_test_set(recipe, split)
@@ -58,7 +59,8 @@ def export_run(
         if quantization == "float32" and not found.holds:
             raise ExportFailed(
                 f"{output}: not exported: on {test_set.origin} the run has {found.run.bleu.score:.2f} BLEU and the "
-                f"exported model {found.exported.bleu.score:.2f}; more than {TOLERANCE} apart"
+                f"exported model {found.exported.bleu.score:.2f}, more than {TOLERANCE} apart, and {found.same} of "
+                f"{found.sentences} translations are the same"
             )
         text = render_readme(run.name, recipe.data, translator, quantization, split, found)
         write_text(temporary / "README.md", text)
@@ -66,5 +68,7 @@ def export_run(
 
 
 def _refuse_taken(output: Path) -> None:
+    if output == Path.cwd():
+        raise UserError(f"{output}: is the folder that you are in; name a new one with --output")
     if output.exists() and (not is_folder(output) or any(output.iterdir())):
         raise UserError(f"{output}: is there already; choose another --output, or remove it")

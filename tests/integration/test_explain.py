@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import l2s_nmt
+from l2s_nmt.recipe_file import dump_recipe
 from tests.helpers import (
     ROOT,
     Outcome,
@@ -199,6 +202,50 @@ def test_the_function_gives_what_the_command_writes(before: Path, after: Path, t
     assert own.sentences[0].pair.source == "balu"
     with pytest.raises(l2s_nmt.UserError, match="--index 0"):
         l2s_nmt.explain(runs, numbers=[0])
+
+
+def test_what_the_function_cannot_do_is_refused(after: Path, tmp_path: Path) -> None:
+    run = l2s_nmt.open_run(after)
+    assert (
+        l2s_nmt.explain(run, candidates=1).sentences[0].pair.source
+        == l2s_nmt.explain([run]).sentences[0].pair.source
+    )
+    calls: list[tuple[Callable[[], Any], str]] = [
+        (lambda: l2s_nmt.explain([]), "no run is given"),
+        (lambda: l2s_nmt.explain([after]), "is no run; open it with open_run"),  # type: ignore[list-item]
+        (lambda: l2s_nmt.explain(run, candidates=0), "candidates is 0; give 1 or more"),
+        (lambda: l2s_nmt.explain(run, sentence="a", references="b"), "references: 'b' is one text"),
+        (lambda: l2s_nmt.explain(run, sentence="\udcff", references=["b"]), "is not UTF-8 text"),
+        (lambda: l2s_nmt.compare(run, splits="test"), "splits: 'test' is one text"),
+        (lambda: l2s_nmt.translate(run, "balu"), "sources: 'balu' is one text"),
+        (lambda: l2s_nmt.translate(run, ["balu", "\udcff"]), "sources, number 2: is not UTF-8 text"),
+        (lambda: l2s_nmt.translate(run, [3]), "sources, number 1: 3 is no text"),  # type: ignore[list-item]
+        (lambda: l2s_nmt.score(run, ["a"], costs="chrf"), "costs: 'chrf' is one text"),
+        (
+            lambda: l2s_nmt.score(run, ["a", "b"], sources=["a", "b"], references=[["x"], []]),
+            "source 2 has no references; give some of each",
+        ),
+        (lambda: l2s_nmt.read_recipe(after / "recipe.yaml", "seed=2"), "overrides: 'seed=2' is one text"),
+    ]
+    for call, message in calls:
+        with pytest.raises(l2s_nmt.UserError, match=message):
+            call()
+
+
+def test_a_cost_that_is_not_finite_is_no_traceback(
+    after: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd.py").write_text(
+        "def odd(sources, texts, references):\n    return [float('inf') for _ in texts]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = shutil.copytree(after, tmp_path / "run")
+    recipe = l2s_nmt.read_recipe(run / "recipe.yaml", ["search.cost={name: own, function: odd:odd}"])
+    (run / "recipe.yaml").write_text(dump_recipe(recipe))
+    message = command("explain", run, "--output", tmp_path / "out").error()
+    assert "explain: the cost of " in message
+    assert "is inf; make search.cost finite" in message
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_of_the_readme(before: Path, after: Path, tmp_path: Path) -> None:

@@ -148,14 +148,15 @@ def test_a_model_that_is_not_equal_is_not_exported(run: Path, tmp_path: Path) ->
     outcome = command("export", run, "--output", tmp_path / "out")
     assert outcome.status == 1
     refused = re.search(
-        r"error: \S+/out: not exported: on .* the run has (\S+) BLEU and the exported model .* apart\n$",
+        r"error: \S+/out: not exported: on .* the run has (\S+) BLEU and the exported model .* apart, and \d+ of 30 "
+        r"translations are the same\n$",
         outcome.err,
     )
     assert refused
     assert not list(tmp_path.iterdir())
     outcome = done(command("export", run, "--output", tmp_path / "out", "--quantization", "int16"))
     warned = re.search(
-        r"warning: by rounding the weights to int16, BLEU changes by \+([0-9.]*[0-9])", outcome.err
+        r"warning: with weights of int16 BLEU is \+([0-9.]*[0-9]) from that of the run", outcome.err
     )
     assert warned
     assert float(warned[1]) == pytest.approx(100 - float(refused[1]), abs=0.011)
@@ -286,7 +287,67 @@ def test_what_shall_be_private_does_not_become_public(run: Path, the_hub: Hub) -
 def test_a_hub_that_refuses_is_told_in_a_line(run: Path, the_hub: Hub) -> None:
     the_hub.refuses = ConnectionError("no route\nto host")
     message = command("export", run, "--push-to-hub", "us/it").error()
-    assert message == "error: --push-to-hub us/it: nothing was uploaded: no route\n"
+    assert message == "error: --push-to-hub us/it: nothing was uploaded: no route to host\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [  # as the hub's client words its answers
+        (
+            "(Request ID: Root=1)\n\n403 Forbidden: None.\nCannot access content at: https://hub/api.\nMake sure your "
+            'token has the correct permissions.\nYou may not write under the namespace "us"',
+            "403 Forbidden: None. Cannot access content at: https://hub/api. Make sure your token has the correct "
+            'permissions. You may not write under the namespace "us"',
+        ),
+        ("Bad request:\nInvalid metadata", "Bad request: Invalid metadata"),
+        (
+            "Client error '401 Unauthorized' for url 'https://hub/api'\nFor more information check: https://web/401\n\n"
+            "Invalid credentials in Authorization header",
+            "Client error '401 Unauthorized' for url 'https://hub/api' Invalid credentials in Authorization header",
+        ),
+        ("", "OSError"),
+    ],
+)
+def test_what_the_hub_says_is_told(said: str, told: str, run: Path, the_hub: Hub) -> None:
+    the_hub.refuses = OSError(said)
+    message = command("export", run, "--push-to-hub", "us/it").error()
+    assert message == f"error: --push-to-hub us/it: nothing was uploaded: {told}\n"
+
+
+def test_of_few_sentences_one_may_differ(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beam that rounding led another way is half a point of BLEU, and no worse for that."""
+    pytest.importorskip("ctranslate2")
+    translate = checking.Exported.__call__
+
+    def other_way(exported: Any, sources: Sequence[str]) -> list[str]:
+        return ["another", *translate(exported, sources)[1:]]
+
+    monkeypatch.setattr(checking.Exported, "__call__", other_way)
+    assert command("export", run, "--output", tmp_path / "out").status == 1, "one of thirty is more than 2 %"
+    monkeypatch.setattr(checking, "FEW", 1 / 30)
+    assert (
+        "30 sentences, 29 translated as by the run"
+        in done(command("export", run, "--output", tmp_path / "out")).out
+    )
+
+
+def test_the_folder_that_one_is_in_is_refused_and_a_link_is_followed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ctranslate2")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    message = command("export", run, "--output", ".").error()
+    assert (
+        message
+        == f"error: {tmp_path / 'here'}: is the folder that you are in; name a new one with --output\n"
+    )
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    done(command("export", run, "--output", tmp_path / "link"))
+    assert (tmp_path / "link").is_symlink()
+    assert files_below(tmp_path / "there") >= CONVERTED
+    assert {path.name for path in tmp_path.iterdir()} == {"here", "link", "there"}
 
 
 def test_without_a_token_or_a_connection_nobody_is_asked(

@@ -34,6 +34,11 @@ def test_a_recipe_is_copied_out_as_it_is(name: str, tmp_path: Path) -> None:
     assert f"{copy}: is there already" in command("recipes", name, "--output", copy).error()
 
 
+def test_a_file_without_a_name_is_refused(tmp_path: Path) -> None:
+    assert "--output is of one recipe; name it" in command("recipes", "--output", tmp_path / "x").error()
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
     message = command("recipes", "../README").error()
     assert "quickstart/aggrevated" in message

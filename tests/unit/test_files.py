@@ -31,6 +31,19 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_whoever_may_read_a_folder_may_read_its_files(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with whole_folder(tmp_path / "folder") as temporary:
+            (temporary / "inner").mkdir()
+            for name in ("open", "inner/closed"):
+                (temporary / name).touch(mode=0o600)
+    finally:
+        os.umask(before)
+    for name in ("open", "inner/closed"):
+        assert (tmp_path / "folder" / name).stat().st_mode & 0o777 == 0o640
+
+
 # ---- files ---------------------------------------------------------------------------------------
 
 

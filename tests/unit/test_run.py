@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,18 @@ import torch
 from l2s_nmt.errors import UserError
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import make_recipe, read_recipe
-from l2s_nmt.run import Run, environment, flatten, locked, open_run, read_metrics, read_stamps, same_data
+from l2s_nmt.run import (
+    Run,
+    command_line,
+    environment,
+    flatten,
+    locked,
+    open_run,
+    read_metrics,
+    read_stamps,
+    same_data,
+)
+from tests.helpers import ROOT
 
 DATA = {"files": "/corpus", "source_language": "de", "target_language": "en"}
 STAMPS = {"train": "a", "valid": "b"}
@@ -49,6 +62,35 @@ def test_a_new_run_holds_its_recipe_and_its_environment(run: Run) -> None:
     written = json.loads((run.path / "environment.json").read_text())
     assert written["command"] == ["l2s-nmt", "train", "x.yaml"]
     assert written["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["/x/bin/l2s-nmt", "train", "a b"], ["l2s-nmt", "train", "a b"]),
+        ([str(ROOT / "l2s_nmt" / "__main__.py"), "train"], ["l2s-nmt", "train"]),
+        (["/x/__main__.py", "train"], []),
+        (["/x/mine.py", "--token", "secret"], []),
+        ([""], []),
+    ],
+)
+def test_the_command_is_ours_or_none(
+    argv: list[str], command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    assert command_line() == command
+
+
+def test_the_commit_is_of_this_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed, its files may be inside somebody else's repository."""
+    for arguments in (["init"], ["commit", "--allow-empty", "-m", "theirs"]):
+        git = ["git", "-c", "user.name=x", "-c", "user.email=x", *arguments]
+        subprocess.run(git, cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "run.py").touch()
+    monkeypatch.setattr("l2s_nmt.run.__file__", str(tmp_path / "run.py"))
+    assert environment(1, [])["git_commit"] is None
+    subprocess.run(["git", "add", "run.py"], cwd=tmp_path, check=True)
+    assert len(environment(1, [])["git_commit"].removesuffix("-dirty")) == 40
 
 
 def test_a_run_is_taken_up_with_the_same_recipe_only(run: Run) -> None:

@@ -27,6 +27,7 @@ from l2s_nmt.data.tokenizer import (
     EOS,
     PAD,
     UNKNOWN,
+    copied,
     decode,
     encode_sources,
     encode_targets,
@@ -102,19 +103,32 @@ text = st.text(
 @given(words=st.lists(text, max_size=4))
 def test_bytes_spell_whatever_was_never_seen(joint: PreTrainedTokenizerBase, words: list[str]) -> None:
     sentence = " ".join(filter(None, words))
-    if sentence.startswith(">>"):
-        return  # Marian reads a language code there
     ids = encode_targets(joint, [sentence])
     assert UNKNOWN not in ids[0]
     assert decode(joint, ids) == [sentence]
 
 
 def test_emoji_and_special_tokens_in_the_text_are_text(joint: PreTrainedTokenizerBase) -> None:
-    sentences = ["👨\u200d👩\u200d👧 ﬁ ™", "</s> a <pad> b <unk>", "<0x41>", ""]
+    sentences = [
+        "👨\u200d👩\u200d👧 ﬁ ™",
+        "</s> a <pad> b <unk>",
+        "<0x41>",
+        "",
+        ">>the<< dog",
+        ">>a<< b >>c<<",
+    ]
     ids = encode_targets(joint, sentences)
     assert decode(joint, ids) == sentences
-    assert [sequence.count(EOS) for sequence in ids] == [1] * 4
+    assert [sequence.count(EOS) for sequence in ids] == [1] * 6
     assert ids == encode_sources(joint, sentences)
+
+
+def test_a_code_that_the_vocabulary_has_stays_one(joint: PreTrainedTokenizerBase) -> None:
+    several = copied(joint)
+    several.encoder[">>fra<<"] = 7
+    several.decoder[7] = ">>fra<<"
+    code, text = encode_sources(several, [">>fra<< the dog", "the dog"])
+    assert code == [7, *text]
 
 
 def test_decoding_skips_specials_and_gives_one_line(joint: PreTrainedTokenizerBase) -> None:

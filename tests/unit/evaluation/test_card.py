@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,9 @@ from l2s_nmt.run import Run, open_run
 from tests.helpers import tiny_recipe, write_corpus, write_recipe
 
 
-def run_in(folder: Path, **sections: dict[str, Any]) -> Run:
+def run_in(folder: Path, *overrides: str, **sections: dict[str, Any]) -> Run:
     path = write_recipe(folder / "recipe.yaml", tiny_recipe(write_corpus(folder / "corpus"), **sections))
-    run = open_run(folder / "run", read_recipe(path, []), ["l2s-nmt", "train", str(path)])
+    run = open_run(folder / "run", read_recipe(path, []), ["l2s-nmt", "train", str(path), *overrides])
     (run.path / "best").mkdir()
     return run
 
@@ -52,7 +54,7 @@ def test_a_card_says_where_a_model_comes_from_and_how_good_it_is(tmp_path: Path)
         f"| {scores.bleu.score:.2f} | {scores.chrf.score:.2f} | {scores.ter.score:.2f} |",
         scores.bleu.signature,
         "40 updates, 12,345 sentences, 678 roll-outs, 4.0 minutes",
-        f"l2s-nmt train {tmp_path / 'recipe.yaml'}",
+        "l2s-nmt train recipe.yaml",
         "vocabulary: 80",
         "16.00 (best)",
     ):
@@ -68,7 +70,25 @@ def test_a_card_says_where_a_tokenizer_comes_from(tmp_path: Path) -> None:
     card = render_card(open_run(tmp_path / "run", recipe, []))
     assert "| tokenizer | teacher/tokenizer |" in card
     assert "pretrained: teacher/tokenizer" in card
-    assert str(tmp_path) not in card.replace(f"l2s-nmt train {tmp_path}", "")
+    assert str(tmp_path) not in card
+    assert "`l2s_nmt.train` in a Python program" in card, "whose command is its own"
+
+
+def test_the_command_can_be_given_again_and_says_of_no_place(tmp_path: Path) -> None:
+    overrides = [f"data.files={tmp_path / 'my corpus'}", "training={max_updates: 2}", "seed=3"]
+    card = render_card(run_in(tmp_path, *overrides))
+    (line,) = re.findall(r"^l2s-nmt train .*$", card, re.MULTILINE)
+    given = ["l2s-nmt", "train", "recipe.yaml", "data.files=my corpus", *overrides[1:]]
+    assert shlex.split(line) == given
+    assert str(tmp_path) not in card
+
+
+def test_a_generated_corpus_is_of_no_language_of_the_hub(tmp_path: Path) -> None:
+    settings = tiny_recipe(tmp_path)
+    settings["data"] = {"source_language": "vo", "target_language": "ta", "embedded": {"train": 100}}
+    path = write_recipe(tmp_path / "recipe.yaml", settings)
+    card = render_card(open_run(tmp_path / "run", read_recipe(path), []))
+    assert "language" not in yaml.safe_load(card.split("---\n", 2)[1])
 
 
 def test_a_run_that_was_not_scored_says_so(tmp_path: Path) -> None:

@@ -125,6 +125,9 @@ def test_no_cost_is_told_by_its_colour_alone() -> None:
     ]
     assert [found.groups() for found in levels if found] == [("0", "0"), ("2", ".07"), ("5", ".50")]
     assert "h2" in heat(0.7, "", 10.0)  # the scale is that of the page
+    assert heat(0.09, "", 20.0) == '<span class="heat h0">.09</span>', (
+        "a small one of a large scale is not none"
+    )
 
 
 def test_the_same_explanation_gives_the_same_bytes(explanation: Explanation) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from l2s_nmt.errors import UserError
 from l2s_nmt.run import Run
 from l2s_nmt.training import watch as watching
 
@@ -41,12 +42,17 @@ def line(update: int, minutes: float, kind: str = "train") -> str:
 
 
 def followed(
-    texts: list[str | None], folder: Path, monkeypatch: pytest.MonkeyPatch
+    texts: list[str | None], folder: Path, monkeypatch: pytest.MonkeyPatch, trained_until: int = 0
 ) -> tuple[list[int], list[str]]:
-    """What is shown of a run whose metrics.jsonl is found like this, look by look; None: it is not there."""
+    """What is shown of a run whose metrics.jsonl is found like this, look by look; None: it is not there.
+
+    Somebody is training it until so many looks are over.
+    """
     (folder / "recipe.yaml").write_text(RECIPE)
     run = Run(folder)
     rest = iter(texts)
+    looks = iter(range(1, 100))
+    monkeypatch.setattr(watching, "is_locked", lambda path: next(looks) <= trained_until)
 
     def next_look(seconds: float) -> None:
         text = next(rest)
@@ -98,3 +104,22 @@ def test_every_line_is_shown_and_those_taken_back_again(
     shown, said = followed(texts, tmp_path, monkeypatch)
     assert shown == steps
     assert said == [BACK] * backs + ["done: 4 updates in 9.0 minutes; best validation BLEU 1.00 at update 1"]
+
+
+def test_a_run_that_goes_on_behind_its_end_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = line(1, 1.0) + END
+    texts: list[str | None] = [first, first, first + line(5, 10.0), first + line(5, 10.0) + END]
+    shown, said = followed(texts, tmp_path, monkeypatch, trained_until=5)
+    assert shown == [1, 5]
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    ["{\n", "[]\n", '{"kind": "validation", "update": 3, "used": 0.1}\n', '{"update": 1}\n', "\xff\n"],
+)
+def test_a_damaged_line_is_named(damaged: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"metrics.jsonl.*: damaged: not a record of training"):
+        followed([line(1, 1.0) + damaged + END], tmp_path, monkeypatch)
