@@ -171,11 +171,13 @@ def embedded_baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def search(algorithm: str, baseline: Path, *overrides: str) -> Path:
+    """A run that goes on from the baseline; an expert, where it learns from one, has something to teach."""
     run = baseline.parent / "-".join([algorithm, *overrides])
+    expert = search("teacher_forcing", baseline, "seed=2") if algorithm == "imitkd" else baseline
     settings = {
         "data": EMBEDDED,
         "model": {"from_run": str(baseline)},
-        "search": search_of(algorithm, baseline),
+        "search": search_of(algorithm, expert),
         "training": SEARCH_TRAINING,
     }
     recipe = write_recipe(baseline.parent / f"{run.name}.yaml", settings)
