@@ -24,9 +24,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from l2s_nmt.files import write_json
-from l2s_nmt.run import command_line, environment
+from l2s_nmt.run import environment
 from scripts.bench.clock import Spread
-from scripts.bench.command import add_overrides_and_json, measure_with, new_parser
+from scripts.bench.command import add_overrides_and_json, measure_with, new_parser, own_command
 from scripts.bench.plan import FULL, QUICK
 from scripts.bench.report import table
 from scripts.bench.scaling import STEPS, Group, Shared, groups
@@ -51,7 +51,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         found = {step: _compare(step, one, several, rounds) for step in options.steps}
     print(_shown(found))
     return {
-        "environment": environment(settings["seed"], command_line()),
+        "environment": environment(settings["seed"], own_command()),
         "quick": options.quick,
         "corpus": "embedded" if settings["data"]["embedded"] else Path(settings["data"]["files"]).name,
         "overrides": options.overrides,

@@ -23,13 +23,13 @@ if __name__ == "__main__":
 
 from l2s_nmt.files import write_json
 from l2s_nmt.recipe_file import merge
-from l2s_nmt.run import command_line, environment
+from l2s_nmt.run import environment
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.roll_out.outcome import Outcome, RollOut
 from l2s_nmt.search.search import Search
 from l2s_nmt.search.types import Trajectories
 from scripts.bench.clock import Contender, Spread, Turn, price_ratio, rates, take_turns
-from scripts.bench.command import add_overrides_and_json, measure_with, new_parser
+from scripts.bench.command import add_overrides_and_json, measure_with, new_parser, own_command
 from scripts.bench.plan import FULL, QUICK, Plan
 from scripts.bench.report import plain, table
 from scripts.bench.setting import RECIPE, TurnTrainer, Workbench, read_settings, warm_up
@@ -78,7 +78,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     turns = take_turns(contenders, plan.rounds)
     return {
-        "environment": environment(recipe.seed, command_line()),
+        "environment": environment(recipe.seed, own_command()),
         "quick": options.quick,
         "overrides": options.overrides,
         "samples": options.samples,

@@ -21,10 +21,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from l2s_nmt.files import write_json
-from l2s_nmt.run import command_line, environment
+from l2s_nmt.run import environment
 from scripts.bench import report
 from scripts.bench.closed_form import measure_references
-from scripts.bench.command import add_overrides_and_json, measure_with, new_parser
+from scripts.bench.command import add_overrides_and_json, measure_with, new_parser, own_command
 from scripts.bench.growth import measure_growth
 from scripts.bench.memory import peak_memory
 from scripts.bench.plan import FULL, QUICK, Plan
@@ -39,7 +39,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     settings = warm_up(settings, plan.warm_up, folder / "start")
     bench = Workbench.open(settings, folder / "bench")
     found: dict[str, Any] = {
-        "environment": environment(settings["seed"], command_line()),
+        "environment": environment(settings["seed"], own_command()),
         "quick": options.quick,
         "corpus": "embedded" if settings["data"]["embedded"] else Path(settings["data"]["files"]).name,
         "overrides": options.overrides,

@@ -15,6 +15,11 @@ from l2s_nmt.errors import UserError
 Found = TypeVar("Found")
 
 
+def own_command() -> list[str]:
+    """The command that is running, without where it is."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
 def new_parser(text: str | None) -> argparse.ArgumentParser:
     """A parser that knows how large, on what corpus and from which run.
 
