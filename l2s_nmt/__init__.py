@@ -11,7 +11,6 @@ print(l2s_nmt.translate(run, ["..."]))
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     # Looked up when used, so that a command's --help need not wait for torch.
     if name == "__version__":
-        return version("l2s-nmt")
+        return import_module("importlib.metadata").version("l2s-nmt")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)

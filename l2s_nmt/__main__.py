@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+from l2s_nmt.interruption import interruptible
 
 
 def main() -> None:
     """Run a command; Ctrl-C ends it quietly from its first moment on."""
-    try:
+    with interruptible():
         from l2s_nmt.cli import main as run
 
         run()
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -61,19 +56,12 @@ def _before_any(
 for command in (train, recipes, watch, translate, score, evaluate, compare, explain, export):
     app.command()(command)
 
-GRACE_SECONDS = 5.0
-"""Between Ctrl-C and the end of a command that does not end."""
-
-IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
-"""The file that its frames say they are of."""
-
 
 def main() -> None:
     """Run a command and end the process with its exit status."""
     _open_closed_streams()
-    with _interruptible():
-        _quiet_libraries()
-        sys.exit(_run())
+    _quiet_libraries()
+    sys.exit(_run())
 
 
 def _open_closed_streams() -> None:
@@ -81,44 +69,6 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for good
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends the process with status 130, also where a library turns it into an error of its own."""
-    interrupted = False
-
-    def end_soon(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True
-        if _importing(frame):
-            os._exit(130)
-        end = threading.Timer(GRACE_SECONDS, os._exit, (130,))
-        end.daemon = True
-        end.start()
-        raise KeyboardInterrupt
-
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, end_soon)
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception:
-        if not interrupted:
-            raise
-        sys.exit(130)
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported: what loads in C++ may abort at an exception, or take it for its own."""
-    while frame is not None and frame.f_code.co_filename != IMPORT_SYSTEM:
-        frame = frame.f_back
-    return frame is not None
 
 
 def _run() -> int:

@@ -116,17 +116,17 @@ def _connect(rank: int, processes: int) -> Line:
     if rank == 0:
         return Line(rank, _accept(processes))
     port, token = broadcast_object_list([None])[0]
-    connection = _probed(socket.create_connection((os.environ.get("MASTER_ADDR", "127.0.0.1"), port)))
+    main = "127.0.0.1" if _on_one_machine() else os.environ.get("MASTER_ADDR", "127.0.0.1")
+    connection = _probed(socket.create_connection((main, port)))
     connection.sendall(f"{token} {rank}\n".encode())
     return Line(rank, {0: connection})
 
 
 def _accept(processes: int) -> dict[int, socket.socket]:
     """A connection from each of the others, which know the token."""
-    on_one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
     token = secrets.token_hex(16)
     others: dict[int, socket.socket] = {}
-    with socket.create_server(("127.0.0.1" if on_one_machine else "", 0)) as server:
+    with socket.create_server(("127.0.0.1" if _on_one_machine() else "", 0)) as server:
         broadcast_object_list([(server.getsockname()[1], token)])
         server.settimeout(MEETING_SECONDS)
         while len(others) < processes - 1:
@@ -143,6 +143,10 @@ def _accept(processes: int) -> dict[int, socket.socket]:
             else:
                 connection.close()
     return others
+
+
+def _on_one_machine() -> bool:
+    return os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
 
 
 def _greeting(connection: socket.socket) -> str:

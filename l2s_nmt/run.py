@@ -28,6 +28,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -283,10 +284,16 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{path}: another process is writing this run; wait for it or stop it") from None
+        for patience in (True, True, False):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if not patience:
+                    raise UserError(
+                        f"{path}: another process is writing this run; wait for it or stop it"
+                    ) from None
+                time.sleep(0.1)  # for one that only looks (`is_locked`)
         yield
 
 

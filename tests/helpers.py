@@ -17,6 +17,8 @@ from typing import Any
 from unittest import mock
 
 ROOT = Path(__file__).parent.parent
+PATIENCE = 600.0
+"""Seconds to wait for processes, so that what hangs ends at all; machines may be slow, and busy with other things."""
 SOURCE_WORDS = tuple(a + b for a in ("ba", "ke", "mo") for b in ("lu", "ri", "sat", "non"))
 TARGET_WORDS = tuple(a + b for a in ("fi", "gor", "te") for b in ("xa", "pil", "du", "wes"))
 
@@ -82,7 +84,7 @@ def process(*arguments: str | Path, launcher: Sequence[str] = (), stdin: bytes =
     """Run `python -m l2s_nmt ARGUMENTS` as a process of its own."""
     started = start(*arguments, launcher=launcher)
     try:
-        out, err = started.communicate(stdin, timeout=120)
+        out, err = started.communicate(stdin, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         os.killpg(started.pid, signal.SIGKILL)  # with the processes that a launcher started
         raise

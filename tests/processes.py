@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -19,7 +21,7 @@ from typing import IO
 from accelerate.state import AcceleratorState, GradientState
 from tqdm import tqdm
 
-from tests.helpers import ROOT, Outcome
+from tests.helpers import PATIENCE, ROOT, Outcome
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Copy:
         if self.runs():
             os.kill(self.pid, number)
 
-    def outcome(self, within: float = 120) -> Outcome:
+    def outcome(self, within: float = PATIENCE) -> Outcome:
         """Wait for its end for so many seconds; the status is negative where a signal ended it."""
         until = time.monotonic() + within
         while self.runs():
@@ -65,7 +67,7 @@ def start_copy(*arguments: str | Path, prepare: Callable[[], object] = lambda: N
 
 def copied(*arguments: str | Path) -> Outcome:
     """What a command leaves behind that runs in a copy, with everything that the end of a process is."""
-    (outcome,) = ends([start_copy(*arguments)], within=120)
+    (outcome,) = ends([start_copy(*arguments)], within=PATIENCE)
     return outcome
 
 
@@ -78,8 +80,7 @@ def start_together(count: int, *arguments: str | Path, folder: Path = ROOT, stdi
         folder: where they work.
         stdin: of each.
     """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
+    port = str(_free_port())
     return [
         _copy(
             arguments,
@@ -98,6 +99,15 @@ def start_together(count: int, *arguments: str | Path, folder: Path = ROOT, stdi
     ]
 
 
+def _free_port() -> int:
+    """Below those that a system gives to whom it does not matter, who might get it before it is used."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = 10_000 + 200 * worker + random.randrange(200)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 def ends(copies: Sequence[Copy], within: float) -> list[Outcome]:
     """What each left behind; none is there afterwards."""
     until = time.monotonic() + within
@@ -108,7 +118,7 @@ def ends(copies: Sequence[Copy], within: float) -> list[Outcome]:
             copy.send(signal.SIGKILL)
 
 
-def wait_until(happened: Callable[[], bool], *copies: Copy, within: float = 120) -> None:
+def wait_until(happened: Callable[[], bool], *copies: Copy, within: float = PATIENCE) -> None:
     """Wait for so many seconds for something that processes do, none of which may end before; if not, none is left."""
     until = time.monotonic() + within
     while not happened():
@@ -127,7 +137,7 @@ def lines_of(path: Path) -> int:
 
 def together(count: int, *arguments: str | Path, stdin: bytes = b"") -> str:
     """What so many processes of one command printed, all of them together; they must succeed."""
-    outcomes = ends(start_together(count, *arguments, stdin=stdin), within=120)
+    outcomes = ends(start_together(count, *arguments, stdin=stdin), within=PATIENCE)
     for outcome in outcomes:
         assert outcome.status == 0, outcome.err
     return "".join(outcome.out for outcome in outcomes)

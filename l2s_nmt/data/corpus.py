@@ -35,6 +35,9 @@ from l2s_nmt.data.rows import Row, build, fingerprint, quiet
 from l2s_nmt.data.ticker import Say, silent
 from l2s_nmt.errors import UserError
 
+_SAMPLES, _SAMPLE_BYTES = 16, 2**16
+"""Of a file that is not read whole: how many parts tell it from others, and how large they are."""
+
 
 @dataclass(frozen=True)
 class EmbeddedCorpus:
@@ -134,7 +137,7 @@ def open_split(wanted: Wanted, *, files: str | None, hub: HubData | None) -> Cal
 
 
 def stamp_split(wanted: Wanted, *, files: str | None, hub: HubData | None) -> str:
-    """What tells a split from others without reading it: the sizes of its files, or the data set's name.
+    """What tells a split from others without reading it: sizes and parts of its files, or the data set's name.
 
     Raises:
         UserError: it is missing.
@@ -142,8 +145,18 @@ def stamp_split(wanted: Wanted, *, files: str | None, hub: HubData | None) -> st
     if files is None:
         return fingerprint([str(hub).encode(), *wanted.key])
     located = locate(Path(files), wanted)
-    sizes = [f"{path.suffix} {path.stat().st_size}".encode() for path in located.paths]
-    return fingerprint([located.kind.encode(), *wanted.key, *sizes])
+    looks = [look for path in located.paths for look in (path.suffix.encode(), *_samples(path))]
+    return fingerprint([located.kind.encode(), *wanted.key, *looks])
+
+
+def _samples(path: Path) -> Iterator[bytes]:
+    """The size of a file, and some of it from its beginning to its end."""
+    size = path.stat().st_size
+    yield str(size).encode()
+    with path.open("rb") as file:
+        for part in range(_SAMPLES):
+            file.seek(part * max(size - _SAMPLE_BYTES, 0) // (_SAMPLES - 1))
+            yield file.read(_SAMPLE_BYTES)
 
 
 def describe_split(

@@ -99,14 +99,17 @@ def _plain_or_gz(name: str, names: set[str]) -> str | None:
 
 
 def _further_references(folder: Path, stem: str, names: set[str]) -> list[str]:
-    matches = (re.fullmatch(re.escape(stem) + r"\.([0-9]+)(\.gz)?", name) for name in names)
-    numbers = sorted({int(match[1]) for match in matches if match})
-    further = [_plain_or_gz(f"{stem}.{number}", names) for number in range(1, len(numbers) + 1)]
+    matches = [re.fullmatch(re.escape(stem) + r"\.([0-9]+)(\.gz)?", name) for name in names]
+    there = {match[0].removesuffix(".gz"): int(match[1]) for match in matches if match}
+    further = [_plain_or_gz(f"{stem}.{number}", names) for number in range(1, len(there) + 1)]
     missing = next((number for number, name in enumerate(further, 1) if name is None), None)
     if missing is not None:
+        other = max(
+            set(there) - {f"{stem}.{number}" for number in range(1, missing)}, key=lambda name: there[name]
+        )
         raise UserError(
-            f"{folder}: further references are numbered from 1 without gaps; {stem}.{numbers[-1]} is there, "
-            f"{stem}.{missing} is missing"
+            f"{folder}: further references are numbered from 1 without gaps; {other} is there, {stem}.{missing} is "
+            "missing; rename them"
         )
     return [name for name in further if name]
 

@@ -23,9 +23,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from l2s_nmt.data.batches import Batch, Rows, TokenBatches, lengths_of, load_batch, split_batch
-from l2s_nmt.data.encode import drop_long, encoding_report, nothing_short_enough
+from l2s_nmt.data.encode import EncodingReport, drop_long, encoding_report, nothing_short_enough
 from l2s_nmt.data.encoder import SCHEMA, Encoder
-from l2s_nmt.data.filters import Reason, filter_report, first_references, why_dropped
+from l2s_nmt.data.filters import FilterReport, Reason, filter_report, first_references, why_dropped
 from l2s_nmt.data.rows import Row
 from l2s_nmt.data.ticker import Say
 from l2s_nmt.data.tokenizer import copied
@@ -142,6 +142,9 @@ class Stream:
         """
         if number != self._number and number != self.blocks:
             self._take(number)
+            if len(self._seen) == 1 and self.blocks is None:  # its end may be days away, or never come
+                for report in self._reports():
+                    self._say(f"training data, block {number + 1}: {report}")
         if number == self.blocks:
             self._report()
             return None
@@ -228,13 +231,18 @@ class Stream:
             sum((share.outcome for share in shares), _Outcome()),
         )
 
+    def _reports(self) -> tuple[FilterReport, EncodingReport]:
+        """What became of the blocks that were seen."""
+        outcome = sum(self._seen.values(), _Outcome())
+        encoding = encoding_report(outcome.counts)
+        rows = encoding.total + outcome.dropped.total()
+        return filter_report(rows, outcome.dropped, self._sources_alone), encoding
+
     def _report(self) -> None:
         """Say once what became of the corpus, if all of it was seen."""
         if self._reported or len(self._seen) != self.blocks:
             return
-        outcome = sum(self._seen.values(), _Outcome())
-        encoding = encoding_report(outcome.counts)
-        report = filter_report(encoding.total + outcome.dropped.total(), outcome.dropped, self._sources_alone)
+        report, encoding = self._reports()
         if not report.kept:
             raise UserError(f"the filters leave no training data: {report}; loosen them or check the corpus")
         if not encoding.kept:

@@ -132,7 +132,11 @@ def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
         raise UserError("training.mixed_precision: fp16 needs a GPU; use bf16 or no")
     plugin = sharding.wanted()
     _forget_earlier_trainings()
-    with patch_environment(accelerate_use_deepspeed="false"):  # whose part is that of zero.py
+    own = {
+        "accelerate_use_deepspeed": "false",  # whose part is that of zero.py
+        "accelerate_gradient_accumulation_steps": "1",  # by more it would divide: the recipe's is the loop's
+    }
+    with patch_environment(**own):
         accelerator = Accelerator(
             mixed_precision=training.mixed_precision,
             log_with=list(training.trackers) or None,

@@ -120,6 +120,12 @@ def remove_old(folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_halves(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write; nobody else may be writing."""
+    for begun in folder.glob(".update-*"):
+        shutil.rmtree(begun, ignore_errors=True)
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints, oldest first."""
     return sorted(folder.glob("update-*")) if folder.exists() else []

@@ -110,6 +110,7 @@ class Keeper:
             if self.aggregate is not None:
                 self.aggregate.resume(progress.update)
             with writing(self.folder):  # what a run that was killed did not come to
+                checkpoints.remove_halves(self.folder)
                 checkpoints.remove_old(self.folder)
                 self._prune()
         self.accelerator.wait_for_everyone()

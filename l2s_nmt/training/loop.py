@@ -325,7 +325,9 @@ class Trainer:
             loss, terms = self.objective(self.stepper.module, batch, experience, counts, watch)
         # Data-parallel training averages gradients over processes; the counts are already global.
         self.stepper.backward(spread_to_gradient(loss) * self.accelerator.num_processes)
-        sums.add({"loss": loss.detach(), "cross_entropy": terms.cross_entropy, "search": terms.search})
+        sums.add({"loss": loss.detach(), "search": terms.search})
+        if self.objective.cross_entropy:
+            sums.add({"cross_entropy": terms.cross_entropy})
         tokens = batch.target_tokens
         sums.add({"sentences": float(len(batch))})
         if tokens > len(batch):  # sources alone have EOS and no more, which is no target's

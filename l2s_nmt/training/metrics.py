@@ -34,9 +34,13 @@ class Metrics:
             return os.fstat(file.fileno()).st_size
 
     def before_last(self, size: int) -> int:
-        """Where the last line begins that was whole when the file had this size."""
-        with self.path.open("rb") as file:
-            return file.read(size).rstrip(b"\n").rfind(b"\n") + 1
+        """Where the last line begins that was whole when the file had this size; that size where it is shorter now."""
+        try:
+            with self.path.open("rb") as file:
+                there = file.read(size)
+        except FileNotFoundError:
+            there = b""
+        return there.rstrip(b"\n").rfind(b"\n") + 1 if len(there) == size else size
 
     def rewind(self, size: int) -> None:
         """Forget what was written after it had this size: it will be written again.

@@ -258,6 +258,10 @@ def training_data(
     say(f"training data: {report}")
     source, target = lengths_of(encoded)
     rows, widths = _rows(len(encoded), recipe.data.fold), np.maximum(source, target)
+    if recipe.data.fold is not None:
+        say(
+            f"training data: {len(rows):,} of {len(encoded):,} pairs, without part {recipe.data.fold.left_out}"
+        )
     batches = TokenBatches(source[rows], target[rows], recipe.training.batch_tokens, recipe.seed)
     return TrainingData(
         block=in_one_block(lambda epoch: [rows[numbers] for numbers in batches.epoch(epoch)]),
@@ -273,6 +277,11 @@ def _rows(sentences: int, fold: Fold | None) -> Rows:
         return rows
     part = part_of(torch.from_numpy(rows), fold.of).numpy()
     learned: Rows = rows[part != fold.left_out]
+    if not len(learned):
+        raise UserError(
+            f"data.fold: leaves out part {fold.left_out} of {fold.of}, which are all {sentences} sentences; choose "
+            "another part, or give more sentences"
+        )
     return learned
 
 
@@ -288,8 +297,8 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
     """Everything that training does before its first update, with nothing written to a run directory.
 
     Returns:
-        "parameters"; "sentences" in all, None where they are streamed; and "batches" of the first epoch or, where they
-        are streamed, of its first block.
+        "parameters"; "sentences" of an epoch, None where they are streamed; and "batches" of the first epoch or, where
+        they are streamed, of its first block.
 
     Raises:
         UserError: recipe, data or model are unsound.
@@ -313,9 +322,9 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
         )
         data = training_data(recipe, corpus, tokenizer, model, say)
         with closing(data):
-            batches = len(data.block(0, 0) or ())
+            batches = data.block(0, 0) or []
     return {
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "sentences": len(corpus.train) if isinstance(corpus.train, Dataset) else None,
-        "batches": batches,
+        "sentences": sum(map(len, batches)) if isinstance(corpus.train, Dataset) else None,
+        "batches": len(batches),
     }

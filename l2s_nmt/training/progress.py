@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -66,10 +67,11 @@ class Display:
         )
         self.task = self.bar.add_task("training", total=1.0)
         self.view = Live(console=self.console, refresh_per_second=4, transient=True)
-        self.last_line = 0.0
+        self.last_line = -math.inf
 
     def __enter__(self) -> Display:
         if self.live:
+            self.bar.reset(self.task)  # the time that data and model took is not training's
             self.view.start()
         return self
 
@@ -123,5 +125,9 @@ def validation_text(line: Mapping[str, Any]) -> str:
     perplexity = line.get("perplexity")
     return (
         f"update {line['update']:,}, {line['minutes']:.1f} min: validation BLEU {line['bleu']:.2f}{best}, "
-        f"{'' if perplexity is None else f'perplexity {perplexity:.2f}, '}length ratio {line['length_ratio']:.3f}"
+        f"{'' if perplexity is None else f'perplexity {_short(perplexity)}, '}length ratio {line['length_ratio']:.3f}"
     )
+
+
+def _short(perplexity: float) -> str:
+    return f"{perplexity:.2f}" if perplexity < 1e6 else f"{perplexity:.1e}"

@@ -143,8 +143,9 @@ class Recorder:
             self.policy.eval()
             with whole(self.policy):
                 found = self.validate()
-            # While nothing is right yet, the newest weights are the best.
-            better = found.bleu > progress.best_bleu or found.bleu == progress.best_bleu == 0
+            # While nothing is right yet, the newest weights are the best, unless they are none.
+            nothing_yet = found.bleu == progress.best_bleu == 0 and found.perplexity is not None
+            better = found.bleu > progress.best_bleu or nothing_yet
             progress.failures = 0 if found.bleu > progress.best_bleu else progress.failures + 1
             if better:
                 progress.best_bleu, progress.best_update = found.bleu, progress.update

@@ -124,6 +124,11 @@ class Validator:
 
 
 def _perplexity(surprise: Sequence[tuple[float, int]]) -> float | None:
-    """From sums of minus log-probabilities, and of how many tokens they are; at most what a float holds."""
-    total, tokens = math.fsum(nats for nats, _ in surprise), sum(count for _, count in surprise)
-    return math.exp(min(total / tokens, 700.0)) if tokens else None
+    """From sums of minus log-probabilities, and of how many tokens they are; at most what a float holds.
+
+    None where there are no tokens, or the model's numbers are not finite.
+    """
+    tokens = sum(count for _, count in surprise)
+    if not tokens or not all(math.isfinite(nats) for nats, _ in surprise):
+        return None
+    return math.exp(min(math.fsum(nats for nats, _ in surprise) / tokens, 700.0))

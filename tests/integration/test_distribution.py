@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.helpers import ROOT, command, done, launcher, process, read_lines, write_recipe
+from tests.helpers import PATIENCE, ROOT, command, done, launcher, process, read_lines, write_recipe
 from tests.processes import ends, start_together, together
 from tests.same_training import assert_same_training, assert_same_weights, recipe
 
@@ -140,7 +140,7 @@ def test_a_source_that_is_refused_ends_all_processes(trained: Path) -> None:
 
 def test_a_launch_that_is_refused_fails_without_a_traceback_of_ours(corpus: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "recipe.yaml", recipe(corpus / "none", "teacher_forcing", 256))
-    outcomes = ends(start_together(2, "train", path, "--output", tmp_path / "run"), within=60)
+    outcomes = ends(start_together(2, "train", path, "--output", tmp_path / "run"), within=PATIENCE)
     assert all(outcome.status != 0 for outcome in outcomes)
     err = "".join(outcome.err for outcome in outcomes)
     assert err.count(f"error: {corpus / 'none'}: there is no such folder") == 1
@@ -265,7 +265,7 @@ def test_under_zero_an_update_that_is_not_finite_is_skipped_by_all(whole: Any, t
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE,
     )
     assert ended.returncode == 0, ended.stderr
     assert "update 3 skipped: the loss or its gradient is not finite" in ended.stderr + ended.stdout

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.helpers import (
+    PATIENCE,
     command,
     done,
     files_below,
@@ -41,6 +42,19 @@ def recipe(corpus: Path, folder: Path, **training: Any) -> Path:
         },
     )
     return write_recipe(folder / "recipe.yaml", settings)
+
+
+def test_a_model_that_diverged_is_validated_and_ends_as_it_should(corpus: Path, tmp_path: Path) -> None:
+    path = recipe(corpus, tmp_path, learning_rate=1e30, validate_every=5, log_every=1, max_updates=200)
+    outcome = command("train", path, "search.loss.cross_entropy=0", "--output", tmp_path / "run")
+    assert outcome.status == 3
+    assert "training.max_skipped" in outcome.err
+    assert "Traceback" not in outcome.err
+    lines = read_lines(tmp_path / "run" / "metrics.jsonl")
+    validated = [line for line in lines if line["kind"] == "validation"]
+    assert validated
+    assert all(line["perplexity"] is None for line in validated)
+    assert all("cross_entropy" not in line for line in lines), "which nothing was learned from"
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +185,7 @@ def test_when_one_process_is_killed_all_end(victim: int, corpus: Path, tmp_path:
     processes = start_together(3, "train", path, "--output", run)
     wait_until((run / "metrics.jsonl").exists, *processes)
     processes[victim].send(signal.SIGKILL)
-    for rank, outcome in enumerate(ends(processes, within=60)):
+    for rank, outcome in enumerate(ends(processes, within=PATIENCE)):
         if rank == victim:
             continue
         assert outcome.status == 3, outcome.err
@@ -194,7 +208,7 @@ def test_a_run_goes_on_with_another_number_of_processes(corpus: Path, tmp_path: 
     two = start_together(2, *arguments, run)
     wait_until(lambda: lines_of(run / "metrics.jsonl") >= 10, *two)
     two[0].send(signal.SIGTERM)  # all stop where one is asked to
-    first, second = ends(two, within=60)
+    first, second = ends(two, within=PATIENCE)
     assert (first.status, second.status) == (128 + signal.SIGTERM,) * 2
     assert "processes: 2 instead of 1. The sentences and their order" in first.err
 
@@ -234,7 +248,7 @@ def test_an_error_of_one_process_ends_all_and_is_shown(corpus: Path, tmp_path: P
     settings = ("search.algorithm=lols", "search.cost={name: own, function: failing:cost}")
     path = recipe(corpus, tmp_path, max_updates=100_000)
     processes = start_together(3, "train", path, *settings, "--output", tmp_path / "run", folder=tmp_path)
-    first, second, third = ends(processes, within=120)
+    first, second, third = ends(processes, within=PATIENCE)
     assert second.status == 2
     assert "error: failing:cost returned 1 for" in second.err
     for other in (first, third):

@@ -17,7 +17,7 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 
 from l2s_nmt.training import zero
 from l2s_nmt.training.sharding import wanted
-from tests.helpers import ROOT
+from tests.helpers import PATIENCE, ROOT
 from tests.same_training import assert_same_training
 
 FOLDER = ROOT / "recipes" / "accelerate"
@@ -103,7 +103,7 @@ def test_the_batch_script_starts_the_launcher_on_each_machine(whole: Any, tmp_pa
         env={**os.environ, **given},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE,
     )
     assert ended.returncode == 0, ended.stderr
     assert_same_training(run, tmp_path / "run")

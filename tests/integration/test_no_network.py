@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, environment, tiny_recipe, write_recipe
+from tests.helpers import PATIENCE, ROOT, environment, tiny_recipe, write_recipe
 
 WATCH = """
 import os, sys
@@ -73,7 +73,7 @@ def test_no_command_reaches_for_the_network(corpus: Path, tmp_path: Path, offlin
     if find_spec("ctranslate2"):
         commands.append(["export", tmp_path / "run", "--output", tmp_path / "exported"])
     found = subprocess.run(
-        [sys.executable, "-c", COMMANDS], cwd=ROOT, env=offline, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", COMMANDS], cwd=ROOT, env=offline, capture_output=True, text=True, timeout=PATIENCE,
         input=json.dumps([list(map(str, arguments)) for arguments in commands]),
     )  # fmt: skip
     assert found.returncode == 0, found.stderr

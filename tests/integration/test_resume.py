@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import (
+    PATIENCE,
     command,
     done,
     files_below,
@@ -82,7 +83,7 @@ def test_sigterm_stops_with_a_checkpoint_and_the_same_command_goes_on(
     training = start("train", recipe, "--output", run)
     wait_for_update(lambda: training.poll() is None, run, 21)
     training.send_signal(signal.SIGTERM)
-    _, err = training.communicate(timeout=60)
+    _, err = training.communicate(timeout=PATIENCE)
     assert training.returncode == 128 + signal.SIGTERM
     assert b"the same command goes on from here" in err
     assert b"Traceback" not in err
@@ -150,7 +151,7 @@ def test_a_run_of_real_processes_killed_anywhere_goes_on(
         training = start("train", recipe, "--output", run)
         time.sleep(draw.uniform(1, 12))
         training.kill()
-        training.communicate(timeout=60)
+        training.communicate(timeout=PATIENCE)
         assert training.returncode in (-signal.SIGKILL, 0)
     done(command("train", recipe, "--output", run))
     assert_as_if_nothing_had_happened(run, uninterrupted)

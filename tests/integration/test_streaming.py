@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.helpers import (
+    PATIENCE,
     command,
     done,
     files_below,
@@ -73,7 +74,7 @@ def test_a_stopped_run_goes_on_in_the_middle_of_a_block(
     training = start_copy("train", recipe, "--output", run)
     wait_for_update(training.runs, run, 21)
     training.send(signal.SIGTERM)
-    (outcome,) = ends([training], within=60)
+    (outcome,) = ends([training], within=PATIENCE)
     assert outcome.status == 128 + signal.SIGTERM
     assert "Traceback" not in outcome.err
     assert 21 <= updates_done(run) < UPDATES
@@ -88,7 +89,7 @@ def test_a_run_killed_again_and_again_goes_on(recipe: Path, uninterrupted: Path,
         training = start("train", recipe, "--output", tmp_path / "run")
         time.sleep(draw.uniform(4, 12))
         training.kill()
-        training.communicate(timeout=60)
+        training.communicate(timeout=PATIENCE)
     done(command("train", recipe, "--output", tmp_path / "run"))
     assert_as_if_nothing_had_happened(tmp_path / "run", uninterrupted)
 

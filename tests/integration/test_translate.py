@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import l2s_nmt
-from tests.helpers import ROOT, command, done, start, write_recipe
+from tests.helpers import PATIENCE, ROOT, command, done, start, write_recipe
 from tests.processes import lines_of, start_copy, wait_until
 from tests.same_training import recipe
 
@@ -64,7 +64,7 @@ def test_a_line_is_translated_before_the_next_is_written(run: Path, source: Path
         started.stdin.write(f"{line}\n".encode())
         started.stdin.flush()
         assert started.stdout.readline().decode() == f"{translation}\n"
-    out, err = started.communicate(b"balu", timeout=60)
+    out, err = started.communicate(b"balu", timeout=PATIENCE)
     assert (started.returncode, out.count(b"\n"), err) == (0, 1, b"")
 
 
@@ -313,7 +313,7 @@ def test_a_named_pipe_is_written_to(run: Path, source: Path, lines: list[str], t
     os.mkfifo(tmp_path / "pipe")
     reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
     done(command("translate", run, "--input", source, "--output", tmp_path / "pipe"))
-    out, _ = reader.communicate(timeout=60)
+    out, _ = reader.communicate(timeout=PATIENCE)
     assert out.splitlines() == lines
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 

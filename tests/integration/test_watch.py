@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import time
 from pathlib import Path
 
 from tests.helpers import command, done, tiny_recipe, write_recipe
-from tests.processes import lines_of, start_copy, wait_until
+from tests.processes import Copy, lines_of, start_copy, wait_until
 
 
 def test_a_run_is_followed_to_its_end(corpus: Path, tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_run_is_followed_to_its_end(corpus: Path, tmp_path: Path) -> None:
     first.send(signal.SIGKILL)
     assert first.outcome().status == -signal.SIGKILL
     watching = start_copy("watch", run)
-    time.sleep(4)  # for what is there already to be read
+    wait_until(lambda: b"nobody is training it now" in said_by(watching), watching)
     training_said = done(command("train", path, "--output", run)).err
     outcome = done(watching.outcome())
     assert f"{run}: nobody is training it now" in outcome.err
@@ -37,6 +37,10 @@ def test_a_run_is_followed_to_its_end(corpus: Path, tmp_path: Path) -> None:
     assert "done: 60 updates in " in outcome.err
 
 
+def said_by(watching: Copy) -> bytes:
+    return os.pread(watching.err.fileno(), 1 << 16, 0)
+
+
 def test_what_is_no_run_is_not_watched(tmp_path: Path) -> None:
     assert "not a run directory" in command("watch", tmp_path).error()
 
@@ -46,7 +50,7 @@ def test_watching_ends_with_the_terminal(corpus: Path, tmp_path: Path) -> None:
     done(command("train", path, "--output", tmp_path / "run"))
     (tmp_path / "run" / "metrics.jsonl").write_text("")
     watching = start_copy("watch", tmp_path / "run")
-    time.sleep(3)
+    wait_until(lambda: b"nobody is training it now" in said_by(watching), watching)
     watching.send(signal.SIGINT)
     outcome = watching.outcome()
     assert outcome.status == 130

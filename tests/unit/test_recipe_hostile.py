@@ -33,10 +33,10 @@ def bomb(inner: str, outer: str) -> str:
 
 def refused(path: Path, text: str) -> str:
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(UserError) as caught:
         read_recipe(path)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
     message = str(caught.value)
     assert message.startswith(str(path))
     assert len(message) < 5_000

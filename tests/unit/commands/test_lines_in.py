@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import io
 import os
-import threading
+import queue
+import time
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -70,14 +72,20 @@ def test_lines_that_have_come_are_given_together(
     pipe: tuple[int, Iterator[list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lines_in, "AT_ONCE", 5)
+    queues: list[Any] = []
+
+    def new_queue(size: int, make: Any = queue.Queue) -> Any:
+        queues.append(make(size))
+        return queues[-1]
+
+    monkeypatch.setattr("l2s_nmt.commands.lines_in.queue.Queue", new_queue)
     writing, windows = pipe
     os.write(writing, b"0\n")
     assert next(windows) == ["0"]
     os.write(writing, "".join(f"{line}\n" for line in range(1, 12)).encode())
     os.close(writing)
-    for thread in threading.enumerate():
-        if thread.daemon and thread.name.endswith("(_listen)"):
-            thread.join(0.3)  # it has read what its queue has room for
+    while not all(queue.full() for queue in queues):  # it has read what there is room for
+        time.sleep(0.001)
     sizes = [len(window) for window in windows]
     assert sum(sizes) == 11
     assert sizes[0] == 5

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from l2s_nmt.data.corpus import stamp_split
+from l2s_nmt.data.locate import Wanted
 from tests.unit.data.corpora import refused, write_gz, write_pair_in_name, write_text, write_tsv
 
 
@@ -129,3 +131,40 @@ def test_gap_in_further_references(tmp_path: Path) -> None:
     write_text(tmp_path)
     (tmp_path / "train.en.3").write_text("x\ny\n")
     assert "train.en.2 is missing" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        (("en.0", "en.1"), "train.en.0 is there, train.en.2 is missing"),
+        (("en.01",), "train.en.01 is there, train.en.1 is missing"),
+        (("en.1.gz", "en.5"), "train.en.5 is there, train.en.2 is missing"),
+    ],
+)
+def test_references_that_are_numbered_otherwise_are_named(
+    there: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    write_text(tmp_path)
+    for path in tmp_path.glob("train.en.*"):
+        path.unlink()
+    for name in there:
+        (tmp_path / f"train.{name}").write_text("x\ny\n")
+    assert message in refused(tmp_path)
+
+
+def test_files_of_one_size_are_told_apart_without_reading_them(tmp_path: Path) -> None:
+    lines = [f"{number:08d}\n" for number in range(200_000)]
+    stamps = []
+    for number, swapped in enumerate((None, 0, 100_000, 199_998)):
+        own = list(lines)
+        if swapped is not None:
+            # Where only a part is looked at, a part has to differ.
+            own[swapped : swapped + 9_000] = reversed(own[swapped : swapped + 9_000])
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "train.de").write_text("".join(own))
+        (folder / "train.en").write_text("".join(lines))
+        stamps.append(stamp_split(Wanted("train", "de", "en", True), files=str(folder), hub=None))
+    assert len(set(stamps)) == 4
+    (tmp_path / "0" / "train.en").touch()
+    assert stamp_split(Wanted("train", "de", "en", True), files=str(tmp_path / "0"), hub=None) == stamps[0]

@@ -310,9 +310,13 @@ def test_what_was_dropped_is_said_once_at_the_end_of_the_first_whole_epoch(
     said: list[str] = []
     stream = stream_of(Source(PAIRS), tokenizer, say=said.append)
     stream.block(0, 3)
+    assert [line.partition(": ")[0] for line in said] == ["training data, block 4"] * 2, (
+        "the end may never come"
+    )
+    assert "kept 20 of 20 sentence pairs" in said[0]
     list(blocks_of(stream, 1))
     list(blocks_of(stream, 2))
-    first, second = said
+    first, second = said[2:]
     assert first == "training data: kept 87 of 90 sentence pairs; dropped 2 empty, 1 unequal"
     assert second.startswith("training data: 86 sentence pairs, ")
     assert second.endswith("; dropped 1 long sources and 0 long targets")

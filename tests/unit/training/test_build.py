@@ -39,6 +39,12 @@ def test_the_optimiser_is_that_of_the_recipe_and_decays_matrices_alone() -> None
     assert {group["betas"] for group in built.param_groups} == {(0.9, 0.95)}
 
 
+def test_the_launcher_does_not_divide_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its accumulation would, by as much; the recipe's is of the loop."""
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert build_accelerator(recipe_of(), "run").gradient_accumulation_steps == 1
+
+
 def test_schedule_average_and_limits_are_those_of_the_recipe() -> None:
     falling = recipe_of(schedule="linear", warmup_updates=7, final_rate=0.25)
     assert build_schedule(falling) == Schedule("linear", 7, 0.25)

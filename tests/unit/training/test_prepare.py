@@ -24,11 +24,11 @@ from l2s_nmt.data.tokenizer import (
     vocabularies,
 )
 from l2s_nmt.errors import UserError
-from l2s_nmt.recipe import Recipe
+from l2s_nmt.recipe import Fold, Recipe
 from l2s_nmt.recipe_file import read_recipe
 from l2s_nmt.run import corpus_place
 from l2s_nmt.search.parts import part_of
-from l2s_nmt.training.prepare import find_model, find_tokenizer, read_corpus, training_data
+from l2s_nmt.training.prepare import _rows, dry_run, find_model, find_tokenizer, read_corpus, training_data
 from tests.helpers import sentence_pairs, tiny_recipe, write_corpus, write_recipe
 
 TRAIN = 30
@@ -153,6 +153,21 @@ def test_several_references_from_the_files_to_the_batch(
         assert lengths == [*map(len, expected), 0][:2]
         ids = zip(batch.references[row].tolist(), lengths, strict=True)
         assert [tokens[:length] for tokens, length in ids if length] == expected
+
+
+def test_a_part_that_is_all_of_them_cannot_be_left_out() -> None:
+    only = int(part_of(torch.tensor([0]), 2)[0])
+    assert _rows(1, Fold(2, 1 - only)).tolist() == [0]
+    with pytest.raises(UserError, match=f"data.fold: leaves out part {only} of 2, which are all 1 sentences"):
+        _rows(1, Fold(2, only))
+
+
+def test_a_dry_run_counts_what_is_learned_from(corpus: Path) -> None:
+    whole, some = (
+        dry_run(recipe_of(corpus, **fold), print) for fold in ({}, {"fold": {"of": 3, "left_out": 0}})
+    )
+    assert whole["sentences"] == TRAIN
+    assert some["sentences"] == sum(part != 0 for part in part_of(torch.arange(TRAIN), 3).tolist())
 
 
 @pytest.mark.parametrize("left_out", [0, 2])

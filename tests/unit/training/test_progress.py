@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from l2s_nmt.training.progress import Display, view_of
+from l2s_nmt.training.progress import Display, validation_text, view_of
 
 MEASURED = {
     "loss": 2.5,
@@ -40,6 +40,14 @@ def test_the_view_says_what_matters() -> None:
 def test_teacher_forcing_has_no_line_of_search() -> None:
     assert view_of(7, {"loss": 2.5, "seconds_update": 3.0}) == ["          update 7  loss 2.500"]
     assert view_of(7, {}) == ["          update 7"]
+
+
+@pytest.mark.parametrize(
+    ("perplexity", "text"), [(None, ""), (3.14159, "perplexity 3.14, "), (1e304, "perplexity 1.0e+304, ")]
+)
+def test_a_validation_is_told_in_a_line(perplexity: float | None, text: str) -> None:
+    line = {"update": 1_000, "minutes": 2.0, "bleu": 3.0, "perplexity": perplexity, "length_ratio": 1.0}
+    assert validation_text(line) == f"update 1,000, 2.0 min: validation BLEU 3.00, {text}length ratio 1.000"
 
 
 def test_a_log_file_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:

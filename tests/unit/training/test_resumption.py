@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.errors import Interrupted
+from l2s_nmt.errors import Interrupted, UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
@@ -206,6 +206,21 @@ def test_a_finished_run_with_higher_limits_goes_on_as_if_it_had_had_them(
     assert same(further.saved["last"], whole.saved["last"])
     found = [[{**line, "used": 0} for line in sitting.lines()] for sitting in (whole, further)]
     assert found[0] == found[1]
+
+
+def test_higher_limits_without_the_metrics_are_refused(tmp_path: Path) -> None:
+    Sitting(tmp_path).run()
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"metrics.jsonl: has 0 bytes, but had"):
+        Sitting(tmp_path, limits=replace(LIMITS, max_updates=20)).run()
+
+
+def test_a_checkpoint_that_a_killed_run_had_begun_is_removed(tmp_path: Path) -> None:
+    Sitting(tmp_path).run()
+    for ending in ("new", "old"):
+        (tmp_path / "checkpoints" / f".update-00000013.{ending}").mkdir()
+    Sitting(tmp_path).run()
+    assert not [*(tmp_path / "checkpoints").glob(".*")]
 
 
 def test_a_run_that_lost_its_patience_goes_on_with_more(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.training import validate
-from l2s_nmt.training.validate import Outcome, Validation, Validator
+from l2s_nmt.training.validate import Outcome, Validation, Validator, _perplexity
 from tests.threads import in_threads
 
 WORDS = ["ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf"]
@@ -40,6 +40,19 @@ def validator(processes: Processes, batches: list[list[list[int]]]) -> Copying:
     nothing: Any = None
     references = [[source] for source in SOURCES]
     return Copying(nothing, nothing, SOURCES, references, nothing, 12, processes, batches=batches)
+
+
+def test_perplexity_is_of_finite_numbers_or_none() -> None:
+    assert _perplexity([(math.log(8.0), 1), (math.log(2.0), 1), (0.0, 0)]) == pytest.approx(4.0)
+    assert _perplexity([(1e6, 1)]) == math.exp(700)
+    for unknown in (
+        [],
+        [(0.0, 0)],
+        [(math.nan, 3)],
+        [(1.0, 2), (math.inf, 1)],
+        [(math.inf, 1), (-math.inf, 1)],
+    ):
+        assert _perplexity(unknown) is None
 
 
 @pytest.mark.parametrize("count", [2, 3, 8, 30])
