@@ -326,7 +326,7 @@ class Trainer:
         # Data-parallel training averages gradients over processes; the counts are already global.
         self.stepper.backward(spread_to_gradient(loss) * self.accelerator.num_processes)
         sums.add({"loss": loss.detach(), "search": terms.search})
-        if self.objective.cross_entropy:
+        if terms.cross_entropy is not None:
             sums.add({"cross_entropy": terms.cross_entropy})
         tokens = batch.target_tokens
         sums.add({"sentences": float(len(batch))})

@@ -38,7 +38,8 @@ class Counts:
 class Losses:
     """The terms of one part of an update, as sums; detached, for the log."""
 
-    cross_entropy: Tensor
+    cross_entropy: Tensor | None
+    """None where nothing is learned from it."""
     search: Tensor
 
 
@@ -98,7 +99,8 @@ class Objective:
             terms.append(Term(states, searched, self.whole))
         total = policy(batch.source, batch.source_mask, rows, sentence, terms) / counts.tokens
         zero = total.detach().new_zeros(())
-        return total, Losses(golden.sum + zero, (searched.sum if searched else 0.0) + zero)
+        of_targets = golden.sum + zero if self.cross_entropy else None
+        return total, Losses(of_targets, (searched.sum if searched else 0.0) + zero)
 
     def _rows(self, batch: Batch, experience: Experience | None) -> tuple[Tensor, Tensor]:
         """Target rows, of the reference and of the roll-in, and the sentence of each."""

@@ -153,9 +153,10 @@ def test_the_terms_are_those_of_separate_forwards(name: str, search: Search, cro
     torch.testing.assert_close(seen.scores, at_states)
     torch.testing.assert_close(total, expected)
     torch.testing.assert_close(terms.search, apart.detach())
-    torch.testing.assert_close(
-        terms.cross_entropy, entropy.detach() if cross_entropy else torch.zeros_like(apart)
-    )
+    if cross_entropy:
+        torch.testing.assert_close(terms.cross_entropy, entropy.detach())
+    else:
+        assert terms.cross_entropy is None
     assert not terms.search.requires_grad
     assert apart.abs() > 1e-3
 
@@ -182,7 +183,9 @@ def test_parts_add_up_to_the_whole(search: Search | None) -> None:
         experience = searched(search, policy, part) if search else None
         share, terms = objective(policy, part, experience, counts)
         backward(share)
+        assert terms.cross_entropy is not None
         total, sums = total + share.detach(), sums + torch.stack([terms.cross_entropy, terms.search])
+    assert whole_terms.cross_entropy is not None
     torch.testing.assert_close(total, whole.detach())
     torch.testing.assert_close(sums, torch.stack([whole_terms.cross_entropy, whole_terms.search]))
     for found, wanted in zip(gradients(policy), expected, strict=True):

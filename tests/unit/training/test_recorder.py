@@ -171,6 +171,7 @@ def test_the_log_sums_up_the_updates_since_the_last_line(tmp_path: Path) -> None
         policy: Policy, batch: Batch, experience: Experience, counts: Counts, watch: Watch | None
     ) -> tuple[Tensor, Losses]:
         loss, losses = BOTH(policy, batch, experience, counts, watch)
+        assert losses.cross_entropy is not None
         terms.append((float(loss.detach()), float(losses.cross_entropy), counts))
         return loss, losses
 

@@ -56,6 +56,7 @@ class Exploding:
         loss, terms = TEACHER_FORCING(policy, batch, experience, counts, watch)
         if self.calls == self.at:
             self.before = weights(policy)
+            assert terms.cross_entropy is not None
             return loss * self.factor, replace(terms, cross_entropy=terms.cross_entropy * self.factor)
         if self.calls == self.at + 1:
             assert same(self.before, weights(policy))
