@@ -45,7 +45,8 @@ class EncodingReport:
     """Likewise; 0 where there are no references."""
 
     def __str__(self) -> str:
-        source, target = self.source_tokens / self.kept, self.target_tokens / self.kept
+        pairs = max(self.kept, 1)
+        source, target = self.source_tokens / pairs, self.target_tokens / pairs
         if self.target_tokens:
             text = f"{self.kept:,} sentence pairs, {source:.1f} source and {target:.1f} target tokens each"
         else:
