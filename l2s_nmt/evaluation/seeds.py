@@ -12,7 +12,7 @@ its share of the variance (after Cochran & Cox 1950), and the degrees of freedom
 together those of Welch (1947). Assumed is that the seeds are drawn independently, and that means over them are about
 normal. In simulations without a difference at most 5 to 7 % of these tests say p < 0.05, with two seeds resampled
 together 8 %, with two seeds against ten 9 %; where seeds differ little from each other fewer do. A system of one seed
-says nothing about others: its seed then counts as given, and against one of three 17 % say so.
+says nothing about others: its seed then counts as given, and against one of three 16 % say so.
 
 Approximate randomisation over the translations of all seeds (Clark et al. 2011) asks something else: whether these
 very models differ, were the sentences others. It counts every translation as a draw of its own, so where seeds differ
