@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.draw import Sampling
@@ -40,34 +40,40 @@ def open_run(path: str | Path) -> Run:
     return run
 
 
-def load_translator(
-    run: Run,
-    *,
-    beam: int | None = None,
-    length_penalty: float | None = None,
-    sampling: Sampling | None = None,
-    batch_tokens: int | None = None,
-    weights: WeightsName = "best",
-) -> Translator:
+class TranslatorOptions(TypedDict, total=False):
+    """How translations are made, as keyword arguments."""
+
+    beam: int | None
+    """Beams, 1 being greedy; None: the recipe's."""
+    length_penalty: float | None
+    """Of beam search; None: the recipe's."""
+    sampling: Sampling | None
+    """Draw translations instead; None: beam search."""
+    batch_tokens: int | None
+    """Padded source tokens times beams or samples at a time; None: the recipe's."""
+    weights: WeightsName
+    """Best (which is taken if nothing is said), last, or their average."""
+
+
+def load_translator(run: Run, **options: Unpack[TranslatorOptions]) -> Translator:
     """A model of a run, loaded once: called with sentences it gives their translations, its ``best`` several of each.
 
     Args:
         run: that has been trained.
-        beam: beams, 1 being greedy; None: the recipe's.
-        length_penalty: of beam search; None: the recipe's.
-        sampling: draw translations instead; None: beam search.
-        batch_tokens: padded source tokens times beams or samples at a time; None: the recipe's.
-        weights: best, last, or their average.
+        options: how it translates.
 
     Raises:
-        UserError: the run has no such weights, or an argument is none that can be.
+        UserError: the run has no such weights, or an option is none that can be.
     """
+    beam, length_penalty = options.get("beam"), options.get("length_penalty")
+    sampling = options.get("sampling")
     if sampling is not None and (beam is not None or length_penalty is not None):
         raise UserError(
             "beam and length_penalty are of beam search, which sampling takes the place of; leave one out"
         )
     decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
-    return load(run, decoding, weights, sampling=sampling, batch_tokens=batch_tokens)
+    weights = options.get("weights", "best")
+    return load(run, decoding, weights, sampling=sampling, batch_tokens=options.get("batch_tokens"))
 
 
 def train(recipe: Recipe, output: str | Path) -> Run:
@@ -82,53 +88,24 @@ def train(recipe: Recipe, output: str | Path) -> Run:
         return train_run(recipe, output)
 
 
-def translate(
-    run: Run,
-    sources: Sequence[str],
-    *,
-    beam: int | None = None,
-    length_penalty: float | None = None,
-    sampling: Sampling | None = None,
-    batch_tokens: int | None = None,
-    weights: WeightsName = "best",
-) -> list[str]:
+def translate(run: Run, sources: Sequence[str], **options: Unpack[TranslatorOptions]) -> list[str]:
     """Translations of sentences with a run, in their order; for several calls, load it once (`load_translator`).
 
     Args:
         run: that has been trained.
         sources: sentences; an empty one has an empty translation.
-        beam: beams, 1 being greedy; None: the recipe's.
-        length_penalty: of beam search; None: the recipe's.
-        sampling: draw translations instead; None: beam search.
-        batch_tokens: padded source tokens times beams at a time; None: the recipe's.
-        weights: best, last, or their average.
+        options: how they are translated.
 
     Raises:
-        UserError: the run has no such weights, a sentence is too long for the model, or an argument is none that can
+        UserError: the run has no such weights, a sentence is too long for the model, or an option is none that can
             be.
     """
     sentences = _texts(sources, "sources")
-    translator = load_translator(
-        run,
-        beam=beam,
-        length_penalty=length_penalty,
-        sampling=sampling,
-        batch_tokens=batch_tokens,
-        weights=weights,
-    )
-    return translator(sentences)
+    return load_translator(run, **options)(sentences)
 
 
 def n_best(
-    run: Run,
-    sources: Sequence[str],
-    number: int,
-    *,
-    beam: int | None = None,
-    length_penalty: float | None = None,
-    sampling: Sampling | None = None,
-    batch_tokens: int | None = None,
-    weights: WeightsName = "best",
+    run: Run, sources: Sequence[str], number: int, **options: Unpack[TranslatorOptions]
 ) -> list[list[Hypothesis]]:
     """The best translations of each sentence that beam search finds, best first, or so many samples.
 
@@ -136,32 +113,21 @@ def n_best(
         run: that has been trained.
         sources: sentences; an empty one has no translations.
         number: of translations of each.
-        beam: beams, at least that many; None: the recipe's, or that many if those are more.
-        length_penalty: of beam search; None: the recipe's.
-        sampling: draw translations instead; None: beam search.
-        batch_tokens: padded source tokens times beams or samples at a time; None: the recipe's.
-        weights: best, last, or their average.
+        options: how they are made; of beams the recipe's number, or that of the translations if those are more.
 
     Raises:
         UserError: the run has no such weights, a sentence is too long for the model, there are fewer beams, or an
-            argument is none that can be.
+            option is none that can be.
     """
     sentences = _texts(sources, "sources")
     if number < 1:
         raise UserError(f"number is {number}; give 1 or more")
-    if beam is None and sampling is None:
-        beam = max(run.read_recipe().evaluation.beam, number)
-    if beam is not None and 1 <= beam < number:
+    beam = options.get("beam")
+    if beam is None and options.get("sampling") is None:
+        options["beam"] = max(run.read_recipe().evaluation.beam, number)
+    elif beam is not None and 1 <= beam < number:
         raise UserError(f"a beam of {beam} has no {number} best; give more beams, or leave beam out")
-    translator = load_translator(
-        run,
-        beam=beam,
-        length_penalty=length_penalty,
-        sampling=sampling,
-        batch_tokens=batch_tokens,
-        weights=weights,
-    )
-    return translator.best(sentences, number)
+    return load_translator(run, **options).best(sentences, number)
 
 
 def score(

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from l2s_nmt.decoder_state import DecoderState, Memory, Trunk
 from l2s_nmt.decoding import Choose, Sheet, best_tokens, branches_at_once, in_parts, stop_at
 from l2s_nmt.errors import UserError
-from l2s_nmt.output_layer import loss_in_parts
+from l2s_nmt.output_layer import Part, loss_in_parts
 from l2s_nmt.packing import groups_by_length
 from l2s_nmt.shared_prefixes import OwnPrefixes, Prefixes, SharedPrefixes
 
@@ -35,6 +35,8 @@ class Term:
     """A scalar from the scores (n, V), not normalised, at a part of the states."""
     whole: bool = False
     """Whether it wants all states at once, since it is no sum over them."""
+    as_written: bool = False
+    """Whether the scores are those that sentences are written by, in which padding cannot be."""
 
 
 class Policy(nn.Module):
@@ -104,13 +106,14 @@ class Policy(nn.Module):
             The sum of the losses of all parts.
         """
         memory = self.encode(source, source_mask)
-        parts = [
-            (term.states[part], partial(term.loss, part)) for term in terms for part in self._parts(term)
+        parts = [(term, part) for term in terms for part in self._parts(term)]
+        states = [term.states[part] for term, part in parts]
+        hidden = self.hidden_at(memory, rows, sentence, torch.cat(states) if states else rows.new_empty(0))
+        scored = [
+            Part(len(some), partial(term.loss, part), self.pad if term.as_written else None)
+            for some, (term, part) in zip(states, parts, strict=True)
         ]
-        states = torch.cat([part for part, _ in parts]) if parts else rows.new_empty(0)
-        hidden = self.hidden_at(memory, rows, sentence, states)
-        sizes, losses = [len(part) for part, _ in parts], [loss for _, loss in parts]
-        return loss_in_parts(hidden, self._head.weight, self._bias, sizes, losses)
+        return loss_in_parts(hidden, self._head.weight, self._bias, scored)
 
     def hidden_at(self, memory: Memory, rows: Tensor, sentence: Tensor, states: Tensor) -> Tensor:
         """What the decoder hands to the output layer at some states of target sentences.

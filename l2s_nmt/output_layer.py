@@ -7,7 +7,7 @@ by the output layer and by what it was given, which the backward pass only scale
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,22 @@ Loss = Callable[[Tensor], Tensor]
 """A scalar from the scores (n, V) of a part."""
 
 
+class Part(NamedTuple):
+    """Some states, one after the other, whose scores are made at once."""
+
+    size: int
+    """Their number n."""
+    loss: Loss
+    """Of their scores."""
+    left_out: int | None = None
+    """A token that cannot be, whose scores are minus infinity."""
+
+
 def loss_in_parts(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequence[int], losses: Sequence[Loss]
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    parts: Sequence[Part],
 ) -> Tensor:
     """The sum of the losses of all parts' scores, ``hidden @ weight.T + bias``; it can be differentiated once.
 
@@ -26,12 +40,11 @@ def loss_in_parts(
         hidden: (N, D) what the output layer is given.
         weight: (V, D) of the output layer.
         bias: (V,) of it, which is not learned; None: no bias.
-        sizes: of the parts; N in all.
-        losses: one for each part.
+        parts: of N states in all.
     """
     learns = torch.is_grad_enabled()
     wanted = learns and hidden.requires_grad, learns and weight.requires_grad
-    total: Tensor = _LossInParts.apply(hidden, weight, bias, sizes, losses, wanted)  # type: ignore[no-untyped-call]
+    total: Tensor = _LossInParts.apply(hidden, weight, bias, parts, wanted)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -42,18 +55,19 @@ class _LossInParts(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        sizes: Sequence[int],
-        losses: Sequence[Loss],
+        parts: Sequence[Part],
         wanted: tuple[bool, bool],
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
         by_hidden = torch.zeros_like(hidden) if any(wanted) else None
         by_weight = torch.zeros_like(weight) if wanted[1] else None
         start = 0
-        for size, loss in zip(sizes, losses, strict=True):
+        for size, loss, left_out in parts:
             part = slice(start, start + size)
             start += size
             scores = F.linear(hidden[part], weight, bias)
+            if left_out is not None:
+                scores[:, left_out] = -torch.inf
             with torch.set_grad_enabled(by_hidden is not None):
                 value = loss(scores.requires_grad_(by_hidden is not None))
             total += value.detach()
@@ -72,7 +86,6 @@ class _LossInParts(torch.autograd.Function):
         (factor,) = factors
         return (
             *(None if g is None else g * factor.to(g.dtype) for g in ctx.saved_tensors),
-            None,
             None,
             None,
             None,

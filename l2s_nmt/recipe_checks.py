@@ -171,7 +171,8 @@ def _reference_roll_out(search: Search) -> str | None:
         return None
     if reference == "bleu" and (problem := _bleu_reference(cost)):
         return problem
-    if search.decisions.candidates != "full" or reference == "own":
+    by_itself = reference == "own" and search.reference.quality == "optimal"
+    if search.decisions.candidates != "full" or by_itself:
         return None
     if reference == "edit_distance" and cost.name == "edit_distance" and not _on_tokens(cost):
         return (
@@ -247,6 +248,8 @@ def _whole_translation(search: Search) -> str | None:
         return "policy_gradient is of what the policy itself would draw; remove roll_in.temperature, top_k and top_p"
     if decisions.states != "all":
         return f"{loss.name} is of whole translations; set decisions.states all"
+    if roll_out.baseline != "none" and loss.name == "minimum_risk":
+        return "minimum_risk compares a sentence's translations with each other; set roll_out.baseline none"
     if roll_out.baseline == "others" and search.roll_in.samples < 2:
         return "roll_out.baseline others needs roll_in.samples 2 or more"
     if loss.name == "minimum_risk" and search.roll_in.samples < 2:
@@ -273,6 +276,16 @@ def _prefixes(search: Search) -> str | None:
         return f"{loss.name} compares translations of a sentence; set roll_in.samples 2 or more"
     if search.aggregation is not None:
         return f"{loss.name} compares what one policy wrote; set aggregation null"
+    return None
+
+
+def _failed_segments(search: Search) -> str | None:
+    faultless = search.roll_in.policy == "reference" and search.reference.quality == "optimal"
+    if search.decisions.states == "failed_segments" and faultless and search.reference.name != "own":
+        return (
+            "decisions.states failed_segments are those where a roll-in went wrong, and the reference's does not; set "
+            "roll_in.policy learned or mixed, or decisions.states uniform"
+        )
     return None
 
 
@@ -364,6 +377,7 @@ _RULES: tuple[Callable[[Search], str | None], ...] = (
     _experts,
     _learned_roll_out,
     _prefixes,
+    _failed_segments,
     _bandit,
     _reference_roll_out,
     _aggregation,

@@ -28,8 +28,6 @@ from l2s_nmt.search.losses.table import LOSSES
 
 Settings = dict[str, Any]
 
-USUAL_ALPHA = 10.0
-"""Scale of the costs where a recipe gives none."""
 _ADAPTER = TypeAdapter(Recipe)
 _DUMP = RootModel[Recipe]
 _MOST_BYTES = 2**18
@@ -254,12 +252,12 @@ def _with_algorithm(given: Settings) -> Settings:
 
 
 def _with_alpha(settings: Settings) -> Settings:
-    """Fill in the scale of the costs where the loss has one."""
+    """Fill in the scale where the loss has one."""
     loss = settings["search"].get("loss") or {}
     row = LOSSES.get(str(loss.get("name"))) if isinstance(loss, dict) else None
     if row is None or not row.uses_alpha or loss.get("alpha") is not None:
         return settings
-    return merge(settings, {"search": {"loss": {"alpha": USUAL_ALPHA}}})
+    return merge(settings, {"search": {"loss": {"alpha": row.alpha}}})
 
 
 def _refuse_unused(recipe: Recipe, given: Settings, name: str) -> None:

@@ -127,7 +127,8 @@ class RollOut:
 
 @dataclass(frozen=True, config=STRICT)
 class Bandit:
-    """One deviation and one observed loss a sentence, in place of all candidates."""
+    """One deviation and one observed loss a sentence, in place of all candidates; the reference's action is one of
+    those that may be tried, though the reference has seen the target."""
 
     exploration: Literal["uniform", "boltzmann", "bootstrap"] = "boltzmann"
     epsilon: Annotated[float, Field(gt=0, le=1)] = 0.2
@@ -144,9 +145,9 @@ class Aggregation:
     """DAgger's data: everything the reference has labelled so far, kept on disk and replayed."""
 
     replay: Count = 1
-    """Earlier batches that are learned from in each update."""
+    """Earlier updates that each update learns from as well, all different."""
     capacity: Count = 1_000
-    """Most batches kept; the oldest go."""
+    """Updates that are drawn from, the newest ones; files of older ones go with the next checkpoint."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -188,11 +189,13 @@ class Loss:
     function: str | None = None
     """module:function of a loss of your own."""
     alpha: Positive | None = None
-    """Scale of the costs, in the losses that have one; left out, 10."""
+    """Scale of the costs, in the losses that have one (left out, 10); of log P in minimum_risk (0.05) and
+    beam_expected_cost (0.2). A loss of your own gets 1 where it is left out."""
     support: Literal["vocabulary", "candidates"] = "vocabulary"
     """Normalise the policy over all tokens, or over the candidates alone (sampled softmax)."""
     weight: NonNegative = 0.0
-    """Weight of the cost-sensitive loss; minimum_risk weighs so much over roll_in.samples."""
+    """Weight of the cost-sensitive loss, the algorithm's even where another loss is named; minimum_risk weighs so much
+    over roll_in.samples."""
     cross_entropy: NonNegative = 1.0
     """Weight of the cross-entropy on the reference."""
 

@@ -25,6 +25,7 @@ if __name__ == "__main__":
 
 from l2s_nmt.files import write_json
 from l2s_nmt.run import environment
+from scripts.arguments import count
 from scripts.bench.clock import Spread
 from scripts.bench.command import add_overrides_and_json, measure_with, new_parser, own_command
 from scripts.bench.plan import FULL, QUICK
@@ -101,12 +102,12 @@ def main() -> None:
     """Measure, print, write."""
     parser = new_parser(__doc__)
     add_overrides_and_json(parser)
-    parser.add_argument("--processes", type=int, default=2, metavar="N", help="against one; default 2")
+    parser.add_argument("--processes", type=count, default=2, metavar="N", help="against one; default 2")
     parser.add_argument(
         "--steps", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP", help=", ".join(STEPS)
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"default {FULL.rounds}")
-    parser.add_argument("--updates", type=int, metavar="N", help=f"of a round; default {FULL.updates}")
+    parser.add_argument("--rounds", type=count, metavar="N", help=f"default {FULL.rounds}")
+    parser.add_argument("--updates", type=count, metavar="N", help=f"of a round; default {FULL.updates}")
     options = parser.parse_args()
     found = measure_with(measure, options)
     if options.json:

@@ -28,6 +28,7 @@ from l2s_nmt.search.context import Context
 from l2s_nmt.search.roll_out.outcome import Outcome, RollOut
 from l2s_nmt.search.search import Search
 from l2s_nmt.search.types import Trajectories
+from scripts.arguments import count
 from scripts.bench.clock import Contender, Spread, Turn, price_ratio, rates, take_turns
 from scripts.bench.command import add_overrides_and_json, measure_with, new_parser, own_command
 from scripts.bench.plan import FULL, QUICK, Plan
@@ -96,7 +97,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = new_parser(__doc__)
     add_overrides_and_json(parser)
-    parser.add_argument("--samples", type=int, default=8, help="of each sentence")
+    parser.add_argument("--samples", type=count, default=8, help="of each sentence")
     options = parser.parse_args()
     found = measure_with(measure, options)
     rates_of: dict[str, Spread] = found["target_tokens_per_second"]

@@ -27,6 +27,7 @@ from l2s_nmt.evaluation.draw import Sampling
 from l2s_nmt.evaluation.runs import decoding_of, load_translator, read_test_set
 from l2s_nmt.evaluation.score import score
 from l2s_nmt.run import Run
+from scripts.arguments import count
 
 ORDERS = 4
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--split", default="valid", choices=("valid", "test"))
-    parser.add_argument("--samples", type=int, default=64, metavar="N", help="of each sentence; default 64")
+    parser.add_argument("--samples", type=count, default=64, metavar="N", help="of each sentence; default 64")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of sampling; default 1")
     options = parser.parse_args()
     try:

@@ -30,6 +30,7 @@ from l2s_nmt.search.decisions.states import StateChoice
 from l2s_nmt.search.roll_out.deviations import Deviations
 from l2s_nmt.search.roll_out.finish import RollOutPolicy
 from l2s_nmt.training.objective import Objective
+from scripts.arguments import count
 from scripts.bench.command import measure_with, new_parser
 from scripts.bench.plan import FULL, QUICK
 from scripts.bench.report import table
@@ -126,7 +127,7 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("recipe", nargs="*", metavar="RECIPE KEY=VALUE", help="a recipe and overrides of it")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write one step there")
-    parser.add_argument("--steps", type=int, default=5, help="updates that are timed")
+    parser.add_argument("--steps", type=count, default=5, help="updates that are timed")
     options = parser.parse_args()
     measure_with(measure, options)
 

@@ -21,10 +21,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import l2s_nmt
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import write_json, write_text
 from l2s_nmt.run import Run
+from scripts.arguments import count
 
 ROLL_INS = ("reference", "learned")
 ROLL_OUTS = ("reference", "mixed", "learned")
@@ -198,13 +202,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/roll_in_roll_out"))
     parser.add_argument("--data", type=Path, help="folder of text; default the embedded corpus")
     parser.add_argument("--languages", nargs=2, default=["es", "en"], help="of that text")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--updates", type=int, default=1_200, help="of the teacher-forced start")
-    parser.add_argument("--roll-outs", type=int, default=40_000, help="of each cell")
+    parser.add_argument("--seeds", type=count, default=3)
+    parser.add_argument("--updates", type=count, default=1_200, help="of the teacher-forced start")
+    parser.add_argument("--roll-outs", type=count, default=40_000, help="of each cell")
     options = parser.parse_args()
-    for name in ("seeds", "updates", "roll_outs"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more")
     data = corpus(options.data, options.languages)
     try:
         found = measure(options.output, data, options.seeds, options.updates, options.roll_outs)

@@ -21,6 +21,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from l2s_nmt.errors import UserError
+from scripts.arguments import count
 from scripts.experiments.drawing import draw
 from scripts.experiments.plan import Study
 from scripts.experiments.results import keep_results
@@ -53,20 +54,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default runs")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="of the corpus")
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="trainings and scorings side by side; default 1"
+        "--jobs", type=count, default=1, metavar="N", help="trainings and scorings side by side; default 1"
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=count,
         default=None,
         metavar="N",
         help="of each training; default all cores over the jobs",
     )
     parser.add_argument("--redraw", action="store_true", help="table and picture only")
     options = parser.parse_args()
-    for name in ("jobs", "threads"):
-        if (given := getattr(options, name)) is not None and given < 1:
-            parser.error(f"--{name} is {given}; give 1 or more")
     if options.data and len({plan.resolve().parent.parent for plan in options.plans}) > 1:
         parser.error("--data is the folder of one corpus, and the plans are of several; run them one by one")
     return options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -94,7 +94,7 @@ def translate(
         stream_translations,
         write_translations,
     )
-    from l2s_nmt.evaluation.runs import decoding_of, load_known
+    from l2s_nmt.evaluation.runs import decoding_of, load_known, load_translator
     from l2s_nmt.processes import together
     from l2s_nmt.run import Run
 
@@ -110,16 +110,20 @@ def translate(
                     f"{n_best} as well"
                 )
         arriving = Arriving(None if source == STANDARD_INPUT else source, processes)
-        translator, digest = load_known(
-            trained, decoding, weights, processes, sampling=sampling, batch_tokens=batch_tokens
-        )
-        work = Work(translator, n_best, arriving.name)
-        if output is None or str(output) in STANDARD_OUTPUT:
-            print_translations(work, arriving)
-        elif is_stream(output):
-            stream_translations(work, arriving, output)
-        else:
+        options: dict[str, Any] = {"sampling": sampling, "batch_tokens": batch_tokens}
+        standard = output is None or str(output) in STANDARD_OUTPUT
+        if output is not None and not standard and not is_stream(output):
+            translator, digest = load_known(trained, decoding, weights, processes, **options)
+            work = Work(translator, n_best, arriving.name)
             write_translations(work, arriving, output, (digest, decoding, sampling, n_best))
+            return
+        with processes.main_first():
+            translator = load_translator(trained, decoding, weights, processes, **options)
+        work = Work(translator, n_best, arriving.name)
+        if output is None or standard:
+            print_translations(work, arriving)
+        else:
+            stream_translations(work, arriving, output)
 
 
 def _sampling(

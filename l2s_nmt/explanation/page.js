@@ -2,9 +2,11 @@
 // Without this script every state stands in the page, and a token is a link to its own.
 (() => {
   const live = document.getElementById("live");
+  let saying;
   const say = (text) => {
+    clearTimeout(saying);
     live.textContent = "";
-    setTimeout(() => { live.textContent = text; }, 30);
+    saying = setTimeout(() => { live.textContent = text; }, 30);
   };
 
   const setUp = (view) => {

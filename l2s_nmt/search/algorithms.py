@@ -119,6 +119,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         settings={
             "roll_in": {"policy": "learned", "decoding": "sample", "temperature": 0.7},
             "reference": {"name": "edit_distance", "coaching": 0.2},
+            "aggregation": {"replay": 1},
             "cost": {"name": "edit_distance"},
             "loss": {"name": "target_learning", "weight": 0.1, "cross_entropy": 1.0},
         },
@@ -173,7 +174,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "bandit_lols": Algorithm(
         paper="Chang et al. 2015; Daumé, Langford & Sharaf 2018, Residual Loss Prediction",
-        summary="LOLS from one deviation and one observed loss a sentence",
+        summary="LOLS from one deviation a sentence, which the model finishes, and its observed loss",
         settings={
             "roll_in": {"policy": "learned", "decoding": "greedy"},
             "decisions": {"states": "uniform", "per_sentence": 1, "candidates": "top_k", "k": 4},

@@ -17,6 +17,8 @@ from l2s_nmt.shared_prefixes import first_of_each
 
 SCORING = "seconds_scoring"
 """Note of the time in the costs of finished branches."""
+SIMULATED = "simulated"
+"""Note of the sentences that a tree search has finished, which are roll-outs as well."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class RollIn:
 
     def __call__(self, context: Context) -> Trajectories:
         """Roll in; the draws of a sentence depend on nothing but the sentence."""
-        if self.policy == "reference":
+        if self.policy == "reference" or self._always_reference(context.draws.update):
             return self._reference(context)
         if self.cross_trained:
             return self._by_part(context)
@@ -66,6 +66,10 @@ class RollIn:
         if self.mix_unit == "sentence":
             return self._by_sentence(context)
         return self._by_state(context)
+
+    def _always_reference(self, update: int) -> bool:
+        """A mixture that always draws the reference is the reference, which writes a sentence as a whole."""
+        return self.policy == "mixed" and self.p_reference(update) == 1
 
     def _reference(self, context: Context) -> Trajectories:
         tokens, lengths = context.batch.target, context.batch.target_lengths

@@ -46,7 +46,9 @@ class Decoding:
         if self.name == "greedy":
             return greedy
         uniform = context.uniform("roll_in", int(context.limits.max()))
-        return lambda scores, step, rows: sample(self.kept(scores / self.temperature), uniform[rows, step])
+        return lambda scores, step, rows: sample(
+            self.kept(scores.float() / self.temperature), uniform[rows, step]
+        )
 
     def kept(self, scores: Tensor) -> Tensor:
         """Scores (R, V) with -inf where top-k or top-p leave a token out; the best one always stays."""

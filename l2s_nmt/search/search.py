@@ -18,7 +18,7 @@ from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.model import Policy
-from l2s_nmt.search.context import SCORING, Context, LengthLimit, see
+from l2s_nmt.search.context import SCORING, SIMULATED, Context, LengthLimit, see
 from l2s_nmt.search.costs.cost import Cost
 from l2s_nmt.search.randomness import SENTENCES, Draws
 from l2s_nmt.search.roll_in import RollIn
@@ -102,7 +102,7 @@ class Search:
             owner,
             outcome.decisions,
             outcome.costs,
-            outcome.roll_outs,
+            outcome.roll_outs + int(context.notes.pop(SIMULATED, 0)),
             outcome.observed,
             seconds,
             dict(context.notes),

@@ -83,10 +83,13 @@ class Decisions:
 
 @dataclass(frozen=True)
 class CostVectors:
-    """The cost of each action: the loss of the finished sentence minus the smallest over all actions."""
+    """The cost of each action: the loss of the finished sentence minus the smallest over all actions.
+
+    Of the loss of a trajectory itself it is a baseline that is subtracted, and of what a bandit observes nothing.
+    """
 
     costs: Tensor
-    """(N, K) float, at least 0; 0 where the action is masked."""
+    """(N, K) float, at least 0 where the smallest is subtracted; 0 where the action is masked."""
     other: Tensor | None = None
     """(N,) the one cost shared by every action that is not listed; None where only the listed ones are known."""
 

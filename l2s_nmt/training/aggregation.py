@@ -35,8 +35,8 @@ class Aggregate:
 
     Args:
         folder: where they are kept; made if missing.
-        replay: earlier updates that each update learns from as well.
-        capacity: updates that are kept.
+        replay: earlier updates that each update learns from as well, all different.
+        capacity: newest updates that are drawn from.
         seed: of what is drawn.
         rank: of this process.
         processes: how many there are.
@@ -69,8 +69,8 @@ class Aggregate:
         first = max(0, update - self.capacity)
         if update == first:
             return []
-        uniform = Draws(self.seed, update).uniform("replay", torch.tensor([0]), self.replay)[0]
-        chosen = sorted({first + int(number * (update - first)) for number in uniform.tolist()})
+        keys = Draws(self.seed, update).uniform("replay", torch.tensor([0]), update - first)[0]
+        chosen = sorted((first + keys.topk(min(self.replay, len(keys))).indices).tolist())
         found = [path for past in chosen for path in sorted(self.folder.glob(f"{past:08d}-*.safetensors"))]
         return [self._read(path) for path in found[self.rank :: self.processes]]
 

@@ -46,7 +46,8 @@ def build_objective(recipe: Recipe) -> Objective:
         alpha=loss.alpha or 1.0,
         support=loss.support,
         # Nobody knows what a loss of one's own looks at.
-        whole=row is None or row.whole_translations or row.compares_prefixes,
+        whole=row is None or row.of_trajectories,
+        as_written=row is not None and row.of_trajectories,
     )
 
 

@@ -85,7 +85,8 @@ def _optimal(settings: SearchSettings, cost: Cost) -> Reference:
         weighs = settings.roll_out.policy == "reference" or (
             settings.roll_out.policy == "none" and chosen.coaching > 0
         )
-        asked = ("costs",) if weighs and settings.decisions.candidates == "full" else ()
+        by_trials = chosen.quality != "optimal"
+        asked = ("costs",) if weighs and settings.decisions.candidates == "full" and not by_trials else ()
         return _own(chosen.function, cost, ("complete", *asked))
     if chosen.name == "copy":
         return Copy(cost)
@@ -135,8 +136,12 @@ def _roll_in(
 
 
 def _writes_the_target(settings: SearchSettings) -> bool:
-    """As an optimal reference does from the start; one of the user's own may be any."""
-    return settings.reference.quality == "optimal" and settings.reference.name != "own"
+    """As an optimal reference does from the start; one of the user's own may be any, and so may the cheapest suffix."""
+    chosen, costs = settings.reference, settings.cost.terms or (settings.cost,)
+    anything_goes = chosen.name == "own" or (
+        chosen.name == "suffix" and any(cost.name == "own" for cost in costs)
+    )
+    return chosen.quality == "optimal" and not anything_goes
 
 
 def _roll_out(settings: SearchSettings, cost: Cost, reference: Reference | None, experts: Experts) -> RollOut:

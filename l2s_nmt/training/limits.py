@@ -47,7 +47,10 @@ class Limits:
         return impatient or self.used(progress, batches=1, blocks=None) >= 1
 
     def budget(self, progress: Progress) -> float:
-        """The share of the updates or the time that is used up, by which a falling learning rate goes."""
-        updates = progress.update / self.max_updates if self.max_updates else 0.0
+        """The share of the updates or the time that is used up before the one that is under way.
+
+        A falling learning rate goes by it, so that the last update still learns something.
+        """
+        updates = (progress.update - 1) / self.max_updates if self.max_updates else 0.0
         minutes = progress.seconds / (60 * self.max_minutes) if self.max_minutes else 0.0
         return max(updates, minutes)

@@ -30,7 +30,7 @@ def score_sums(scores: Tensor, decisions: Decisions, costs: CostVectors) -> dict
     """
     chosen = cost_of(decisions, costs, best_tokens(scores))
     log_probs = scores.float().log_softmax(-1)
-    entropy = -(log_probs.exp() * log_probs).sum(-1)
+    entropy = torch.special.entr(log_probs.exp()).sum(-1)  # of a token that cannot be: 0
     return {
         "chosen_cost": decisions.weigh(chosen.nan_to_num()).sum(),
         "chosen_known": decisions.weigh((~chosen.isnan()).float()).sum(),

@@ -55,6 +55,8 @@ class Objective:
         alpha: scale of the costs, for losses that have one.
         support: over what the loss normalises the policy.
         whole: the loss wants all states of a part of the batch at once, being no sum over them.
+        as_written: the loss is of the policy that writes sentences, in which padding has no probability: one of what
+            it has written, whose gradient would else raise that of padding, which no sample ever shows.
     """
 
     loss: LossFunction | None
@@ -64,6 +66,7 @@ class Objective:
     alpha: float
     support: Support
     whole: bool = False
+    as_written: bool = False
 
     def __call__(
         self,
@@ -96,7 +99,7 @@ class Objective:
             # The counts come in below: a gradient must not be so small that half precision makes nothing of it.
             factor = self.weight * counts.tokens / max(counts.states, 1.0)
             searched = _Searched(self, experience, factor, watch)
-            terms.append(Term(states, searched, self.whole))
+            terms.append(Term(states, searched, self.whole, self.as_written))
         total = policy(batch.source, batch.source_mask, rows, sentence, terms) / counts.tokens
         zero = total.detach().new_zeros(())
         of_targets = golden.sum + zero if self.cross_entropy else None

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import sentencepiece
 import torch
+import transformers
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -49,6 +50,7 @@ from l2s_nmt.training.trackers import check_trackers
 
 DEFAULT_DROPOUT = 0.1
 
+_FORMAT = "1"  # of tokenizers that are remembered: raise it when the same text is to make another
 _SAMPLE = 1_000_000  # pairs at the head of a streamed corpus, for the tokenizer
 
 
@@ -162,7 +164,8 @@ def _train(settings: TokenizerSettings, corpus: Corpus, folder: Path, seed: int)
 
     with whole_folder(folder) as temporary:
         if isinstance(corpus.train, Dataset):
-            key = [sentencepiece.__version__, corpus.train._fingerprint, asdict(settings), seed]
+            versions = [_FORMAT, sentencepiece.__version__, transformers.__version__]
+            key = [*versions, corpus.train._fingerprint, asdict(settings), seed]
             remembered = (
                 cache_folder() / hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
             )

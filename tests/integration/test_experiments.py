@@ -297,7 +297,7 @@ def test_no_jobs_and_no_threads_are_refused(option: str) -> None:
     outcome = run(PLANS[0], option, "--redraw")
     name, _, value = option.partition("=")
     assert outcome.returncode == 2
-    assert f"{name} is {value}; give 1 or more" in outcome.stderr
+    assert f"argument {name}: {value} is too few; give 1 or more" in outcome.stderr
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ class OnText:
         """See `Cost`.
 
         Raises:
-            UserError: the function returned something else than a finite number for each translation.
+            UserError: the function returned something else than a number for each translation.
         """
         texts = _read(hypotheses, lengths, sentence, batch, self.decode_target)
         if not texts.translations:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.search.context import Context
+from l2s_nmt.search.costs.ngrams import MAX_ELEMENTS, row_blocks
 from l2s_nmt.search.randomness import PLACES
 from l2s_nmt.search.reference.protocol import Reference
 from l2s_nmt.search.types import Decisions, Trajectories
@@ -73,6 +74,10 @@ class CandidateChoice:
         if self.name == "uniform":
             uniform = context.draws.uniform("tokens", rows, self.k)
             return (uniform * scores.shape[1]).long()
+        blocks = row_blocks(len(scores), scores.shape[1], MAX_ELEMENTS)
+        return torch.cat([self._drawn(context, sentence[b], rows[b], scores[b]) for b in blocks])
+
+    def _drawn(self, context: Context, sentence: Tensor, rows: Tensor, scores: Tensor) -> Tensor:
         probabilities = scores.float().softmax(-1)
         if self.name == "biased":
             probabilities = (probabilities + _target_tokens(context, sentence, scores.shape[1])) / 2

@@ -60,7 +60,9 @@ class Loss:
     function: LossFunction
     paper: str
     summary: str
-    uses_alpha: bool
+    alpha: float | None
+    """The scale that it has where a recipe names none: of the costs, or of log P in losses of what the policy has
+    written; None: it has no scale."""
     normalises: bool
     """Whether the support is a choice: the whole vocabulary or the candidates."""
     whole_translations: bool = False
@@ -68,90 +70,100 @@ class Loss:
     compares_prefixes: bool = False
     """Whether it compares the states of a sentence's trajectories with each other, and asks for every token's cost."""
 
+    @property
+    def uses_alpha(self) -> bool:
+        """Whether it has a scale."""
+        return self.alpha is not None
+
+    @property
+    def of_trajectories(self) -> bool:
+        """Whether it is of what the policy has written, and no sum over states that may be looked at one by one."""
+        return self.whole_translations or self.compares_prefixes
+
 
 LOSSES: dict[str, Loss] = {
     "target_learning": Loss(
         target_learning,
         paper="Leblond et al. 2018 (LL); Sabour et al. 2019 for ties",
         summary="cross-entropy on the cheapest action, uniform over ties",
-        uses_alpha=False,
+        alpha=None,
         normalises=True,
     ),
     "cost_augmented": Loss(
         cost_augmented,
         paper="Leblond et al. 2018 (LLCAS)",
         summary="log-loss of the cheapest action, with alpha times the costs added to the scores",
-        uses_alpha=True,
+        alpha=10.0,
         normalises=True,
     ),
     "kl": Loss(
         kl,
         paper="Leblond et al. 2018; Sabour et al. 2019",
         summary="KL(softmax(-alpha costs) || policy)",
-        uses_alpha=True,
+        alpha=10.0,
         normalises=True,
     ),
     "inverse_kl": Loss(
         inverse_kl,
         paper="Leblond et al. 2018, software",
         summary="KL(policy || softmax(-alpha costs)): expected cost with a bonus for entropy",
-        uses_alpha=True,
+        alpha=10.0,
         normalises=True,
     ),
     "js": Loss(
         js,
         paper="Leblond et al. 2018, software",
         summary="Jensen-Shannon divergence of softmax(-alpha costs) and the policy",
-        uses_alpha=True,
+        alpha=10.0,
         normalises=True,
     ),
     "hinge": Loss(
         hinge,
         paper="Tsochantaridis et al. 2005; Leblond et al. 2018",
         summary="structured hinge: margins of alpha times the costs above the cheapest",
-        uses_alpha=True,
+        alpha=10.0,
         normalises=True,
     ),
     "weighted_all_pairs": Loss(
         weighted_all_pairs,
         paper="Beygelzimer, Langford & Zadrozny 2008",
         summary="logistic ranking of all pairs, each weighted by its difference in cost",
-        uses_alpha=False,
+        alpha=None,
         normalises=True,
     ),
     "cost_regression": Loss(
         cost_regression,
         paper="Ross & Bagnell 2014; csoaa",
         summary="squared error of the centred scores as predictions of minus alpha times the centred costs",
-        uses_alpha=True,
+        alpha=10.0,
         normalises=True,
     ),
     "expected_cost": Loss(
         expected_cost,
         paper="Sun et al. 2017, AggreVaTeD",
         summary="the cost that the policy expects to pay",
-        uses_alpha=False,
+        alpha=None,
         normalises=False,
     ),
     "expected_failure": Loss(
         expected_failure,
         paper="Sun et al. 2017; rewards as in Guu et al. 2017",
         summary="expected cost that is bounded: the probability of failure, 1 - exp(-alpha cost) of an action",
-        uses_alpha=True,
+        alpha=10.0,
         normalises=False,
     ),
     "marginal_likelihood": Loss(
         marginal_likelihood,
         paper="Guu et al. 2017, From Language to Programs: Bridging RL and Maximum Marginal Likelihood",
         summary="log-loss of an action that succeeds with probability exp(-alpha cost)",
-        uses_alpha=True,
+        alpha=10.0,
         normalises=True,
     ),
     "beam_expected_cost": Loss(
         beam_expected_cost,
         paper="Negrinho, Gormley & Gordon 2018, Learning Beam Search Policies via Imitation Learning",
         summary="expected cost of a step of a beam: of its prefixes, by softmax(alpha log P), and of what follows them",
-        uses_alpha=True,
+        alpha=0.2,
         normalises=False,
         compares_prefixes=True,
     ),
@@ -159,7 +171,7 @@ LOSSES: dict[str, Loss] = {
         policy_gradient,
         paper="Williams 1992; Ranzato et al. 2016",
         summary="log-probability of what was sampled, times its loss above the baseline",
-        uses_alpha=False,
+        alpha=None,
         normalises=False,
         whole_translations=True,
     ),
@@ -167,7 +179,7 @@ LOSSES: dict[str, Loss] = {
         minimum_risk,
         paper="Shen et al. 2016",
         summary="expected loss over several sampled translations, by softmax(alpha log P) among them",
-        uses_alpha=True,
+        alpha=0.05,
         normalises=False,
         whole_translations=True,
     ),

@@ -14,7 +14,11 @@ from l2s_nmt.search.types import CostVectors, Decisions
 def weighted_all_pairs(
     logits: Tensor, decisions: Decisions, costs: CostVectors, *, alpha: float, support: Support
 ) -> Tensor:
-    """Return the mean over pairs of ``(c(b) - c(a)) log(1 + exp(s(b) - s(a)))``, a being the cheaper of the two.
+    """Return the mean over pairs of ``(v(b) - v(a)) log(1 + exp(s(b) - s(a)))``, a being the cheaper of the two.
+
+    ``v(b)`` is the integral of ``1 / L(t)`` from 0 to ``c(b)``, L(t) being the number of actions that cost t or
+    less: what parts an action from a cheaper one counts less, the more others are as cheap. By these weights the
+    regret of the pairs bounds that of the costs.
 
     The pairs are those of the listed actions and, where ``costs.other`` is known and the support is the
     vocabulary, of each listed action with all unlisted ones as if they were one action, of the score
@@ -30,8 +34,19 @@ def weighted_all_pairs(
         table = torch.cat([table, scope.other[:, None]], 1)
         mask = torch.cat([mask, scope.unlisted[:, None] > 0], 1)
     # Positive where the second of a pair is the dearer one; its mirror image counts no more.
-    weights = (table[:, None] - table[:, :, None]).clamp(min=0)
+    values = _values(table, mask)
+    weights = (values[:, None] - values[:, :, None]).clamp(min=0)
     weights = weights.masked_fill(~(mask[:, None] & mask[:, :, None]), 0)
     count = mask.sum(1)
     pairs = (count * (count - 1) // 2).clamp(min=1)
     return (weights * F.softplus(scores[:, None] - scores[:, :, None])).sum((1, 2)) / pairs
+
+
+def _values(costs: Tensor, mask: Tensor) -> Tensor:
+    """(N, K) the integral of ``1 / L(t)`` up to each cost, from the smallest on; 0 where masked."""
+    ordered, order = costs.masked_fill(~mask, torch.inf).sort(1)
+    # Between the cost of the n-th and that of the next, n actions cost as much or less.
+    rank = torch.arange(1, costs.shape[1], device=costs.device)
+    steps = (ordered.diff(dim=1) / rank).nan_to_num(posinf=0.0)
+    values = F.pad(steps.cumsum(1), (1, 0))
+    return torch.zeros_like(costs).scatter(1, order, values).masked_fill(~mask, 0)

@@ -36,7 +36,7 @@ class Copy:
         which = torch.zeros_like(sentence)
         starts = torch.minimum(lengths, context.batch.reference_lengths[sentence, 0] - 1)
         tokens, whole = append(context, prefixes, lengths, sentence, which, starts)
-        return Completions(tokens, whole, self.cost(tokens, whole - 1, sentence, context.batch))
+        return Completions(tokens, whole, lambda: self.cost(tokens, whole - 1, sentence, context.batch))
 
     def costs(
         self, context: Context, tokens: Tensor, sentence: Tensor, position: Tensor

@@ -39,7 +39,7 @@ class EditDistance:
         references, reference_lengths = context.batch.references, context.batch.reference_lengths
         which, starts = nearest_prefixes(prefixes, lengths, references[sentence], reference_lengths[sentence])
         tokens, whole = append(context, prefixes, lengths, sentence, which, starts)
-        return Completions(tokens, whole, self.cost(tokens, whole - 1, sentence, context.batch))
+        return Completions(tokens, whole, lambda: self.cost(tokens, whole - 1, sentence, context.batch))
 
     def costs(
         self, context: Context, tokens: Tensor, sentence: Tensor, position: Tensor

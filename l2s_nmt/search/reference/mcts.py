@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from l2s_nmt.search.context import Context
+from l2s_nmt.search.context import SIMULATED, Context
 from l2s_nmt.search.costs.cost import Cost
 from l2s_nmt.search.costs.ngrams import row_blocks
 from l2s_nmt.search.reference.mcts_tree import Listed, Tree, Walk
@@ -141,6 +141,7 @@ class _Search:
             for index, (tokens, each) in zip(unfinished, written, strict=True):
                 sentences[index] = sentences[index] + tokens
                 listed[index] = each
+        self._context.notes[SIMULATED] += len(started)
         losses = self._losses([each.owner for each in started], sentences)
         for (_, tree, walk), tokens, considered, loss in zip(started, sentences, listed, losses, strict=True):
             tree.receive(walk, tokens, considered, loss)

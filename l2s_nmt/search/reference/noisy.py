@@ -44,8 +44,11 @@ class Noisy:
     def complete(self, context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor) -> Completions:
         """See `Reference`."""
         whole = self.inner.complete(self._misled(context), prefixes, lengths, sentence)
-        losses = self.cost(whole.tokens, whole.lengths - 1, sentence, context.batch)
-        return Completions(whole.tokens, whole.lengths, losses)
+        return Completions(
+            whole.tokens,
+            whole.lengths,
+            lambda: self.cost(whole.tokens, whole.lengths - 1, sentence, context.batch),
+        )
 
     def costs(
         self, context: Context, tokens: Tensor, sentence: Tensor, position: Tensor

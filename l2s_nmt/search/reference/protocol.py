@@ -7,7 +7,9 @@ rolls out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from torch import Tensor
@@ -25,8 +27,13 @@ class Completions:
     with EOS already is left as it is."""
     lengths: Tensor
     """(M,) EOS included."""
-    losses: Tensor
-    """(M,) float32: the cost of the finished sentences."""
+    price: Tensor | Callable[[], Tensor]
+    """(M,) float32: the cost of the finished sentences; or what finds it out, for who wants the next token alone."""
+
+    @cached_property
+    def losses(self) -> Tensor:
+        """(M,) float32: the cost of the finished sentences."""
+        return self.price if isinstance(self.price, Tensor) else self.price()
 
     def next_tokens(self, lengths: Tensor) -> Tensor:
         """(M,) the reference's action after prefixes of the given lengths (M,), none of them finished."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from l2s_nmt.errors import UserError
 from l2s_nmt.search.context import Context
 from l2s_nmt.search.decisions.states import StateChoice
 from l2s_nmt.search.reference.protocol import Prices, Reference
@@ -37,10 +38,19 @@ class ReferenceCosts:
     linked: bool = False
 
     def __call__(self, context: Context, trajectories: Trajectories) -> Outcome:
-        """Nothing is rolled out."""
+        """Ask the reference.
+
+        Raises:
+            UserError: the loss compares prefixes, and a reference of the user's own does not price every token.
+        """
         sentence, position, visits = _distinct(context, trajectories, *self.states(context, trajectories))
         decisions, costs = self.reference.costs(context, trajectories.tokens, sentence, position)
         if self.linked:
+            if costs.other is None:
+                raise UserError(
+                    "search.loss.name beam_expected_cost needs the cost of every token, and the costs that "
+                    "search.reference.function gives have no `other`; give it, or choose another loss"
+                )
             return Outcome(_linked(context, trajectories, decisions), costs, 0)
         return Outcome(replace(decisions, visits=visits), costs, 0)
 

@@ -26,8 +26,9 @@ FIGURES = {
     ("options", "message"),
     [
         (["--data", "nowhere"], "error: nowhere"),
-        (["--seeds", "0"], "--seeds is 0; give 1 or more"),
-        (["--roll-outs", "-1"], "--roll-outs is -1; give 1 or more"),
+        (["--seeds", "0"], "argument --seeds: 0 is too few; give 1 or more"),
+        (["--updates", "many"], "argument --updates: 'many' is no whole number"),
+        (["--roll-outs", "-1"], "argument --roll-outs: -1 is too few; give 1 or more"),
     ],
 )
 def test_what_cannot_be_is_refused(options: list[str], message: str, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -141,10 +141,17 @@ def all_pairs(scores: Tensor, costs: Tensor, listed: Tensor, support: Support) -
     entries = list(zip(scores[listed], costs[listed], strict=True))
     if support == "vocabulary" and not listed.all() and costs[~listed].isfinite().all():
         entries.append((scores[~listed].logsumexp(0), costs[~listed][0]))
+    prices = sorted(float(cost) for _, cost in entries)
+
+    def value(cost: Tensor) -> float:
+        """The integral of one over the number of entries that cost so much or less."""
+        pieces = ((high - low) / rank for rank, (low, high) in enumerate(pairwise(prices), 1) if high <= cost)
+        return sum(pieces)
+
     total = scores.sum() * 0
     for one, two in combinations(entries, 2):
         (cheap, low), (dear, high) = (one, two) if one[1] <= two[1] else (two, one)
-        total = total + (high - low) * torch.log(1 + torch.exp(dear - cheap))
+        total = total + (value(high) - value(low)) * torch.log(1 + torch.exp(dear - cheap))
     return total / max(1, len(entries) * (len(entries) - 1) / 2)
 
 

@@ -7,19 +7,23 @@ from functools import cache
 
 import pytest
 import torch
+from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.model import Policy
 from l2s_nmt.search.context import Context, LengthLimit, see
 from l2s_nmt.search.costs.bleu import SentenceBleu
 from l2s_nmt.search.costs.cost import OnTokens
 from l2s_nmt.search.losses.minimum_risk import minimum_risk
-from l2s_nmt.search.losses.policy_gradient import policy_gradient
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.roll_in import RollIn
 from l2s_nmt.search.roll_out.trajectory_loss import Baseline, TrajectoryLoss
 from l2s_nmt.search.sampling import Decoding
 from l2s_nmt.search.search import Experience, Search
-from l2s_nmt.search.types import Trajectories
+from l2s_nmt.search.types import CostVectors, Trajectories
+from l2s_nmt.training.build import build_objective
+from l2s_nmt.training.objective import Counts
+from tests.searches import recipe_of
 from tests.tiny import finish, new_policy, shared_policy, source_of
 from tests.unit.search.test_roll_out import batch
 
@@ -116,40 +120,62 @@ def alone(row: int) -> Batch:
     return batch().select(torch.tensor([row]))
 
 
-def test_the_gradient_is_that_of_the_expected_loss_over_all_translations() -> None:
-    """Of a policy that may write two tokens: enumerated, weighted by their probabilities."""
-    policy, limit = new_policy(), LengthLimit(0.0, 2)
-    one = alone(1)
+def every_translation(policy: Policy, limit: LengthLimit) -> tuple[Context, Trajectories, Tensor]:
+    """All that a policy may write in two tokens, and how probable each is."""
     vocabulary = [token for token in range(policy.model.config.vocab_size) if token != policy.pad]
     every = [[policy.eos]] + [[a, b] for a in vocabulary if a != policy.eos for b in vocabulary]
     tokens = torch.tensor([row + [policy.pad] * (2 - len(row)) for row in every])
     lengths = torch.tensor([len(row) for row in every])
-    wide = one.select(torch.zeros(len(every), dtype=torch.long))
+    wide = alone(1).select(torch.zeros(len(every), dtype=torch.long))
     with torch.no_grad():
         context = see(policy, wide, DRAWS, limit)
     ended = tokens.gather(1, lengths[:, None] - 1)[:, 0] == policy.eos
-    own = torch.zeros_like(tokens, dtype=torch.bool)
-    outcome = TrajectoryLoss(BLEU, 1, "none")(context, Trajectories(tokens, lengths, ended, own))
     scores = policy.mask_scores(policy.score(policy.encode(wide.source, wide.source_mask), tokens))
     log_probs = scores.log_softmax(-1).gather(2, tokens[:, :, None])[:, :, 0]
     inside = torch.arange(2) < lengths[:, None]
     chance = log_probs.masked_fill(~inside, 0).sum(1).exp()
     assert float(chance.detach().sum()) == pytest.approx(1.0)
-    sentence = outcome.decisions.sentence
-    cost = torch.zeros(len(every), dtype=chance.dtype).scatter(
-        0, sentence, outcome.costs.costs[:, 0].double()
+    return context, Trajectories(tokens, lengths, ended, torch.zeros_like(tokens, dtype=torch.bool)), chance
+
+
+def gradients_of_reinforce(
+    policy: Policy, context: Context, trajectories: Trajectories, losses: Tensor, chance: Tensor
+) -> list[Tensor | None]:
+    """What an update expects, each translation being drawn as often as it is probable, through the objective."""
+    outcome = TrajectoryLoss(BLEU, 1, "none")(context, trajectories)
+    weighted = (chance.detach() * losses)[outcome.decisions.sentence, None]
+    owner = torch.arange(len(chance))
+    experience = Experience(
+        trajectories, owner, outcome.decisions, CostVectors(weighted), len(chance), None, {}
     )
-    logits = scores[sentence, outcome.decisions.position]
-    logits = logits.masked_fill(logits.isinf(), -1e4)
-    surrogate = policy_gradient(logits, outcome.decisions, outcome.costs, alpha=1, support="vocabulary")
-    weighted = (chance.detach()[sentence] * surrogate).sum()
+    recipe = recipe_of("reinforce", loss={"cross_entropy": 0.0})
+    loss, _ = build_objective(recipe)(policy, context.batch, experience, Counts(1.0, 1.0))
     parameters = [p for p in policy.parameters() if p.requires_grad]
-    ours = torch.autograd.grad(weighted, parameters, retain_graph=True, allow_unused=True)
-    theirs = torch.autograd.grad((chance * cost).sum(), parameters, allow_unused=True)
+    return list(torch.autograd.grad(loss, parameters, allow_unused=True))
+
+
+def test_the_gradient_is_that_of_the_expected_loss_over_all_translations() -> None:
+    """Of a policy that may write two tokens: enumerated, weighted by their probabilities."""
+    policy = new_policy()
+    context, trajectories, chance = every_translation(policy, LengthLimit(0.0, 2))
+    outcome = TrajectoryLoss(BLEU, 1, "none")(context, trajectories)
+    losses = torch.zeros(len(chance), dtype=chance.dtype)
+    losses[outcome.decisions.sentence] = outcome.costs.costs[:, 0].to(losses.dtype)
+    ours = gradients_of_reinforce(policy, context, trajectories, losses, chance)
+    parameters = [p for p in policy.parameters() if p.requires_grad]
+    theirs = torch.autograd.grad((chance * losses).sum(), parameters, allow_unused=True)
     for one_gradient, other in zip(ours, theirs, strict=True):
         if other is not None and one_gradient is not None:
             torch.testing.assert_close(one_gradient, other, atol=1e-9, rtol=1e-6)
     assert any(g is not None and g.abs().max() > 1e-3 for g in ours)
+
+
+def test_a_constant_loss_has_no_expected_gradient() -> None:
+    """Not even by the score of padding, which no translation that is drawn ever holds."""
+    policy = new_policy()
+    context, trajectories, chance = every_translation(policy, LengthLimit(0.0, 2))
+    found = gradients_of_reinforce(policy, context, trajectories, torch.ones_like(chance), chance)
+    assert all(g is None or g.abs().max() < 1e-9 for g in found)
 
 
 def test_minimum_risk_compares_the_trajectories_of_a_sentence() -> None:

@@ -42,7 +42,7 @@ def test_the_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
 
     sitting.optimizer.step = recorded  # type: ignore[method-assign, assignment]
     sitting.run()
-    assert rates == pytest.approx([0.01 * schedule(update, update / 12) for update in range(1, 13)])
+    assert rates == pytest.approx([0.01 * schedule(update, (update - 1) / 12) for update in range(1, 13)])
     assert [line["learning_rate"] for line in sitting.lines_of("train")] == rates
 
 

@@ -40,7 +40,10 @@ def test_used_is_the_share_of_the_nearest_limit_and_budget_that_of_updates_or_ti
     assert limits.used(Progress(update=1, epoch=1, batch=3, seconds=12), batches=6, blocks=1) == 1.5 / 4
     assert limits.used(Progress(update=4, epoch=1, seconds=12), batches=6, blocks=1) == 0.4
     assert limits.used(Progress(update=4, epoch=1, seconds=90), batches=6, blocks=1) == 0.75
-    assert limits.budget(Progress(update=4, epoch=4, seconds=12)) == 0.4
+    assert (
+        limits.budget(Progress(update=4, epoch=4, seconds=12)) == 0.3
+    )  # before the update that is under way
+    assert limits.budget(Progress(update=10)) == 0.9  # so that the last learns something
     assert limits.budget(Progress(update=4, epoch=4, seconds=90)) == 0.75
     endless = Limits(None, None, None, 3, 1, 1, 1)
     assert endless.used(Progress(update=10**6, epoch=10**3, seconds=1e9), batches=1, blocks=1) == 0
