@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from l2s_nmt.data.tokenizer import vocabularies
+from l2s_nmt.data.tokenizer import encode_targets, vocabularies
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import is_folder, whole_folder
 
@@ -127,13 +127,18 @@ def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrain
 
 
 def start_with_language(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let the decoder of the first mBART start with the target language's code (Liu et al. 2020).
+    """Let translations start with the target language's code, as the targets do.
 
-    Its configuration may not say so, or be of another language; those of other models tell how their decoder starts.
+    The decoder of the first mBART starts with it (Liu et al. 2020); other models of many languages write it first,
+    which decoding then holds them to. Their configurations may not say so, or be of another language.
     """
     if isinstance(tokenizer, MBartTokenizer):
         code = tokenizer.convert_tokens_to_ids(tokenizer.tgt_lang)
         model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = code
+        return
+    before_words = encode_targets(tokenizer, [""])[0][:-1]
+    if before_words:
+        model.generation_config.forced_bos_token_id = before_words[0]
 
 
 @contextmanager
@@ -206,5 +211,6 @@ def save_model(
         weights: by name; None: the model's.
     """
     with whole_folder(folder) as temporary:
-        model.save_pretrained(temporary, state_dict=weights)
+        with _without_bars():
+            model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)

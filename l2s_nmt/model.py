@@ -70,7 +70,9 @@ class Policy(nn.Module):
         """Most tokens the model has positions for; None where positions are relative."""
         head: Any = model.get_output_embeddings()
         if not isinstance(head, nn.Linear) or getattr(head, "bias", None) is not None:
-            raise ValueError(f"the output layer of {type(model).__name__} is not a plain matrix")
+            raise UserError(
+                f"{type(model).__name__}: models whose output layer is not a plain matrix are not known here"
+            )
         bias: Tensor | None = getattr(model, "final_logits_bias", None)
         # Nearly always zeros, and to add them anyway takes a tenth of the time of decoding.
         self._biased = bias is not None and bool(bias.any())
@@ -200,8 +202,9 @@ class Policy(nn.Module):
         ours = self._scores(self._hidden(memory, start))
         self.model.train(training)
         if not torch.allclose(own, ours, rtol=1e-3, atol=1e-4):
-            raise ValueError(
-                f"{type(self.model).__name__} changes the scores after its output layer in a way that is not known here"
+            raise UserError(
+                f"{type(self.model).__name__}: models that change the scores after their output layer so are not known "
+                "here"
             )
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:

@@ -47,7 +47,7 @@ class Decoding:
             num_beams=self.beam,
             length_penalty=self.length_penalty,
             # One for the start token, which counts in transformers but is no token of the translation.
-            max_length=min(self.max_length + 1, positions),
+            max_length=min(self.max_length, positions) + 1,
             early_stopping=False,
             do_sample=False,
             suppress_tokens=[pad],

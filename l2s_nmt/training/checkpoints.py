@@ -4,7 +4,7 @@ checkpoints/update-00000500/model.safetensors      weights
                             average.safetensors    their average, where one is kept
                             optimizer.pt           optimiser and gradient scaler (tensors and plain values only)
                             sums.pt                of each process: sums for the next line of metrics.jsonl
-                            state.json             position in the data, limits, best score, size of metrics.jsonl
+                            state.json             position in the data, limits, best score, place in metrics.jsonl
                             checksums.json         of all of these
 
 There is no random state to keep: every draw follows from the seed, the update, and the sentence or the process.
@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import whole_folder, write_json
 from l2s_nmt.training.averaging import Averager
+from l2s_nmt.training.metrics import Mark
 from l2s_nmt.training.sharding import State, set_weights
 
 Sums = dict[str, "torch.Tensor | float"]
@@ -81,7 +82,7 @@ class Progress:
 def save_checkpoint(
     folder: Path,
     progress: Progress,
-    metrics_bytes: int,
+    mark: Mark,
     weights: State,
     average: State,
     optimizer_state: dict[str, Any],
@@ -92,7 +93,7 @@ def save_checkpoint(
     Args:
         folder: of all checkpoints.
         progress: where the run stands.
-        metrics_bytes: size of metrics.jsonl.
+        mark: where metrics.jsonl stands.
         weights: of the model, by name; one of several names is enough for a load.
         average: of the weights.
         optimizer_state: of the optimiser and the scaler.
@@ -106,7 +107,7 @@ def save_checkpoint(
         for name, value in (("optimizer.pt", optimizer_state), ("sums.pt", sums)):
             with (temporary / name).open("wb") as file:  # which says what went wrong; by path, torch does not
                 torch.save(value, file)
-        write_json(temporary / "state.json", {"progress": asdict(progress), "metrics_bytes": metrics_bytes})
+        write_json(temporary / "state.json", {"progress": asdict(progress), "metrics": asdict(mark)})
         write_json(
             temporary / CHECKSUMS, {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
         )
@@ -179,15 +180,15 @@ def update_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("update-"))
 
 
-def read_state(checkpoint: Path) -> tuple[Progress, int]:
-    """The progress and the size of metrics.jsonl at a checkpoint.
+def read_state(checkpoint: Path) -> tuple[Progress, Mark]:
+    """The progress, and where metrics.jsonl stood at a checkpoint.
 
     Raises:
         UserError: it was written by another version.
     """
     try:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        return Progress(**state["progress"]), int(state["metrics_bytes"])
+        return Progress(**state["progress"]), Mark(**state["metrics"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise of_another_version(checkpoint, error) from error
 

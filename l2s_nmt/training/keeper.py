@@ -17,7 +17,7 @@ from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.measures import Sums, share_out
-from l2s_nmt.training.metrics import Metrics
+from l2s_nmt.training.metrics import Mark, Metrics
 from l2s_nmt.training.sharding import State, weights_of
 from l2s_nmt.training.stepper import Stepper
 
@@ -83,8 +83,8 @@ class Keeper:
         average: State,
         optimizer: dict[str, Any],
     ) -> None:
-        size = self.metrics.settle()
-        checkpoints.save_checkpoint(self.folder, replace(progress), size, weights, average, optimizer, sums)
+        mark = self.metrics.settle(ended=progress.finished)
+        checkpoints.save_checkpoint(self.folder, replace(progress), mark, weights, average, optimizer, sums)
         self._prune()
 
     def take_up(self, sums: Sums, reached: Callable[[Progress], bool]) -> Progress:
@@ -98,15 +98,14 @@ class Keeper:
             UserError: no checkpoint is sound, or metrics.jsonl does not fit it.
         """
         newest = self.processes.from_main(lambda: checkpoints.newest_whole(self.folder, self.say))
-        progress, metrics_bytes = Progress(), 0
+        progress, mark = Progress(), Mark(0)
         if newest is not None:
-            progress, metrics_bytes = checkpoints.read_state(newest)
+            progress, mark = checkpoints.read_state(newest)
             if progress.finished and not reached(progress):
-                progress.finished = False
-                metrics_bytes = self.metrics.before_last(metrics_bytes)  # which said that it was the end
+                progress.finished, mark = False, replace(mark, end="")
             self._load(newest, progress, sums)
         if self.accelerator.is_main_process:
-            self.metrics.rewind(metrics_bytes)  # what was written after the checkpoint will be written again
+            self.metrics.rewind(mark)  # what was written after the checkpoint will be written again
             if self.aggregate is not None:
                 self.aggregate.resume(progress.update)
             with writing(self.folder):  # what a run that was killed did not come to

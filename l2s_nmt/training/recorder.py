@@ -109,9 +109,9 @@ class Recorder:
         if progress.update % limits.log_every == 0:
             self.meter.sample()
             self.log(progress)
-        over, again = used >= 1, self.starts.another(used)
+        over, again, best = used >= 1, self.starts.another(used), False
         if over or again or progress.update % limits.validate_every == 0:
-            self._validate(progress)
+            best = self._validate(progress)
             over = over or (limits.patience is not None and progress.failures >= limits.patience)
         progress.finished = over
         if again and not over:
@@ -119,7 +119,8 @@ class Recorder:
             self.display.say(
                 f"starts from the first weights again ({self.averager.starts_ended + 1} of {self.starts.number})"
             )
-        if over or stopping or progress.update % limits.checkpoint_every == 0:
+        # The best weights are those that the newest checkpoint knows of, even if it is taken up after a kill.
+        if over or stopping or best or progress.update % limits.checkpoint_every == 0:
             self._checkpoint(progress)
         self.display.step(used, progress.update, self.shown)
 
@@ -137,7 +138,8 @@ class Recorder:
         self._write(progress, "train", measured)
         self.shown.update(measured)
 
-    def _validate(self, progress: Progress) -> None:
+    def _validate(self, progress: Progress) -> bool:
+        """Whether the weights are the best so far; then they are kept."""
         self.averager.before_validation()
         with self.averager.applied():
             self.policy.eval()
@@ -166,6 +168,7 @@ class Recorder:
         self.display.say(
             f"{said}\n   source      {source}\n   translation {translation}\n   reference   {reference}"
         )
+        return better
 
     def _agree(self, value: float) -> float:
         """The main process's value, on all processes."""

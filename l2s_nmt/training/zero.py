@@ -10,6 +10,7 @@ the recipe's.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,7 @@ class ZeroStepper:
         if accelerator.mixed_precision == "fp16":
             raise UserError("training.mixed_precision: fp16 does not go with DeepSpeed; use bf16 or no")
         self.module = policy
+        self.accelerator = accelerator
         self.main = accelerator.is_main_process
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.groups = [list(group["params"]) for group in optimizer.param_groups]
@@ -131,10 +133,18 @@ class ZeroStepper:
         """Reduce, clip, and make the optimiser's step; return the gradient's norm."""
         if self.gradients is None:
             self.gradients = [torch.zeros_like(weight) for weight in self.weights]
+        if not self._all_finite(self.gradients):
+            return math.inf
         set_rates(self.optimizer, self.rates, factor)
         self.engine.backward(_Given.apply(self.gradients, *self.weights))  # type: ignore[no-untyped-call]
         self.engine.step()
         return float(self.engine.get_global_grad_norm())
+
+    def _all_finite(self, gradients: list[Tensor]) -> bool:
+        """Whether the gradients of all processes are: not every version of DeepSpeed looks, but for fp16."""
+        norms = torch.stack([norm.float() for norm in torch._foreach_norm(gradients)])
+        faults = (~norms.isfinite().all()).float()
+        return not float(self.accelerator.reduce(faults, reduction="sum"))
 
     def clear(self) -> None:
         """Forget the gradient."""

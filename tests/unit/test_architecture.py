@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, MBart50Tokenizer, MBartTokenizer, PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, MBart50Tokenizer, MBartTokenizer, PreTrainedModel, T5Tokenizer
 from transformers.utils import logging
 
 from l2s_nmt.architecture import load_model, new_model, start_with_language
-from l2s_nmt.data.tokenizer import load_tokenizer, train_tokenizer, vocabularies
+from l2s_nmt.data.tokenizer import encode_targets, load_tokenizer, train_tokenizer, vocabularies
 from l2s_nmt.errors import UserError
 from tests.helpers import sentence_pairs
 from tests.tiny import new_policy
@@ -153,10 +153,24 @@ def test_the_first_mbart_starts_with_the_code_of_the_target_language() -> None:
     start_with_language(model, tokenizer)
     code = tokenizer.convert_tokens_to_ids("ro_RO")
     assert model.config.decoder_start_token_id == model.generation_config.decoder_start_token_id == code
-    other = new_policy("mbart").model
-    before = other.config.decoder_start_token_id
-    start_with_language(other, MBart50Tokenizer())
-    assert other.config.decoder_start_token_id == before
+
+
+def test_translations_begin_with_the_code_that_targets_begin_with() -> None:
+    model, tokenizer = new_policy("mbart").model, MBart50Tokenizer()
+    tokenizer.tgt_lang = "de_DE"
+    before = model.config.decoder_start_token_id
+    model.generation_config.forced_bos_token_id = tokenizer.convert_tokens_to_ids("en_XX")
+    start_with_language(model, tokenizer)
+    assert model.config.decoder_start_token_id == before
+    assert model.generation_config.forced_bos_token_id == tokenizer.convert_tokens_to_ids("de_DE")
+    assert encode_targets(tokenizer, [""])[0][0] == tokenizer.convert_tokens_to_ids("de_DE")
+
+
+def test_where_targets_begin_with_words_nothing_is_forced() -> None:
+    model = new_policy("t5").model
+    assert encode_targets(T5Tokenizer(), [""]) == [[T5Tokenizer().eos_token_id]]
+    start_with_language(model, T5Tokenizer())
+    assert model.generation_config.forced_bos_token_id is None
 
 
 def test_no_layers_are_dropped(tmp_path: Path) -> None:

@@ -238,6 +238,24 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "REINFORCE on costs": ("lols", {"loss": {"name": "policy_gradient"}}, "needs roll_out.policy trajectory"),
     "expected cost of one": ("reinforce", {"loss": {"name": "expected_cost"}}, "needs loss.name"),
+    "a baseline of risk": (
+        "minimum_risk",
+        {"roll_out": {"baseline": "greedy"}},
+        "set roll_out.baseline none",
+    ),
+    "failures of the reference": (
+        "hierarchical",
+        {"roll_in": {"policy": "reference"}},
+        "set roll_in.policy learned or mixed",
+    ),
+    "trials of a worse reference of one's own": (
+        "aggrevated",
+        {
+            "reference": {"name": "own", "function": "a:b", "quality": "bad"},
+            "cost": {"name": "chrf"},
+        },
+        "does not see all unknown tokens alike",
+    ),
     "risk of one sample": ("minimum_risk", {"roll_in": {"samples": 1}}, "set roll_in.samples 2 or more"),
     "others of one sample": (
         "reinforce",
@@ -330,6 +348,10 @@ def test_is_refused_with_the_reason(name: str) -> None:
 
 TAKEN: dict[str, tuple[str, dict[str, Any]]] = {
     "the risk of a beam": ("minimum_risk", {"roll_in": {"decoding": "beam", "beam": 5, "samples": 5}}),
+    "failures of a worse reference": (
+        "hierarchical",
+        {"roll_in": {"policy": "reference"}, "reference": {"quality": "suboptimal"}},
+    ),
     "learned roll-outs": ("lols", {"roll_out": {"policy": "learned"}}),
     "mixed with the oracle": ("lols", {"reference": {"name": "edit_distance"}}),
     "the oracle finishes under BLEU": (

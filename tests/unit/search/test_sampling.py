@@ -140,6 +140,14 @@ def test_temperature_comes_before_top_p() -> None:
     assert len(drawn[100.0]) == 5
 
 
+def test_scores_in_half_precision_may_be_drawn_at_a_low_temperature() -> None:
+    """Divided by it they would be infinite there."""
+    policy = shared_policy()
+    context = see(policy, random_batch(policy, 1), Draws(1, 1), LengthLimit(1.0, 3))
+    scores = torch.tensor([[12.0, 3.0, -5.0, -torch.inf]], dtype=torch.half)
+    assert int(Decoding("sample", 1e-4).chooser(context)(scores, 0, torch.tensor([0]))) == 0
+
+
 def test_beam_search_does_not_choose_token_by_token() -> None:
     policy = shared_policy()
     context = see(policy, random_batch(policy, 1), Draws(1, 1), LengthLimit(1.0, 3))

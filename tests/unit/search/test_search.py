@@ -33,6 +33,7 @@ from l2s_nmt.search.sampling import Decoding
 from l2s_nmt.search.schedules import Schedule
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
+from tests.searches import search_of
 from tests.tiny import FAMILIES, random_batch, shared_policy
 
 LIMIT = LengthLimit(0.5, 3)
@@ -248,6 +249,9 @@ def test_counts_and_times() -> None:
         "minimum risk": 15,
     }.items():
         assert found(SEARCHES[name], batch)[1].roll_outs == roll_outs
+    tree = search_of("search_expert", reference={"simulations": 4, "parallel": 2})
+    assert 5 < found(tree, batch)[1].roll_outs <= 20  # of one state of each sentence
+    assert "simulated" not in found(tree, batch)[1].notes
 
 
 def test_losses_count_as_observed_under_bandit_feedback_alone() -> None:

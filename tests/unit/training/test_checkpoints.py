@@ -24,6 +24,7 @@ from l2s_nmt.training.checkpoints import (
     save_checkpoint,
     seed_update,
 )
+from l2s_nmt.training.metrics import Mark
 from l2s_nmt.training.sharding import weights_of
 from tests.tiny import new_policy, random_batch
 
@@ -60,7 +61,9 @@ def save(folder: Path, update: int, given: Parts) -> Path:
     progress = Progress(update=update, epoch=2, batch=5, sentences=70, roll_outs=9, seconds=3.25, best_bleu=12.5,
                         best_update=4, failures=1, skipped=2)  # fmt: skip
     state = {"optimizer": optimizer.state_dict()}
-    return save_checkpoint(folder, progress, 100 + update, weights_of(policy), averager.state(), state, SUMS)
+    return save_checkpoint(
+        folder, progress, Mark(100 + update), weights_of(policy), averager.state(), state, SUMS
+    )
 
 
 def weights(policy: Policy) -> dict[str, Tensor]:
@@ -88,8 +91,8 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[k][name], theirs[k][name]) for k in theirs for name in theirs[k])
     assert sums == SUMS
-    progress, size = read_state(path)
-    assert size == 107
+    progress, mark = read_state(path)
+    assert mark == Mark(107)
     assert progress == Progress(7, 2, 0, 5, 70, 9, 3.25, 12.5, 4, 1, 2, finished=False)
 
 
@@ -189,8 +192,8 @@ def test_where_no_checkpoint_ever_was_there_is_none(tmp_path: Path) -> None:
     [
         "[]",
         "{}",
-        '{"progress": {"unheard": 1}, "metrics_bytes": 1}',
-        '{"progress": {}, "metrics_bytes": null}',
+        '{"progress": {"unheard": 1}, "metrics": {"size": 1}}',
+        '{"progress": {}, "metrics": null}',
     ],
 )
 def test_a_state_of_another_version_is_refused(text: str, tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ def test_a_checkpoint_of_another_version_is_refused(name: str, tmp_path: Path) -
 
 def test_a_state_is_plain_json(tmp_path: Path) -> None:
     state = json.loads((save(tmp_path, 5, trained()) / "state.json").read_text())
-    assert state["metrics_bytes"] == 105
+    assert state["metrics"] == {"size": 105, "end": ""}
     assert state["progress"]["update"] == 5
     assert state["progress"]["seconds"] == 3.25
 

@@ -28,6 +28,7 @@ from tests.unit.training.sitting import (
     LOLS,
     ROWS_A_BATCH,
     SENTENCES,
+    Crash,
     Sitting,
     same,
     stop_by_signal,
@@ -63,7 +64,7 @@ def test_ends_after_max_updates_with_a_validation_and_a_checkpoint(tmp_path: Pat
         ("validation", 8),
         ("end", 8),
     ]
-    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["update-00000008"]
+    assert list_checkpoints(tmp_path / "checkpoints")[-1].name == "update-00000008"
     assert same(sitting.saved["last"], weights(sitting.policy))
 
 
@@ -214,3 +215,20 @@ def test_the_energy_of_all_sittings_is_told_at_the_end(
     monkeypatch.setattr(recorder, "find_counters", lambda device, processors: [])
     assert Sitting(tmp_path / "silent").run().joules is None
     assert "joules" not in read_lines(tmp_path / "silent" / "metrics.jsonl")[-1]
+
+
+def test_the_best_weights_are_those_that_the_newest_checkpoint_knows_of(tmp_path: Path) -> None:
+    """Even where what follows goes another way after a kill."""
+    bleus = iter([10.0, 30.0, 20.0])
+
+    def kill(sitting: Sitting) -> None:
+        if sitting.trainer.progress.update == 8:
+            raise Crash
+
+    limits = replace(LIMITS, max_updates=9, validate_every=3)
+    with pytest.raises(Crash):
+        Sitting(tmp_path, limits, bleus=lambda sitting: next(bleus), on_load=kill).run()
+    again = Sitting(tmp_path, limits, bleus=lambda sitting: 20.0)
+    progress = again.run()
+    assert (progress.best_update, progress.best_bleu) == (6, 30.0)
+    assert "best" not in again.saved

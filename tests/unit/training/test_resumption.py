@@ -54,7 +54,7 @@ def test_a_signal_ends_training_after_the_update_with_a_checkpoint(
     assert signal.getsignal(number) is before
     assert sitting.trainer.progress.update == 7
     assert not sitting.trainer.progress.finished
-    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["update-00000007"]
+    assert list_checkpoints(tmp_path / "checkpoints")[-1].name == "update-00000007"
     assert "last" not in sitting.saved
 
 
@@ -139,6 +139,11 @@ def test_dropout_and_draws_differ_from_update_to_update(tmp_path: Path) -> None:
     assert not same(weights(runs[0].policy), weights(runs[2].policy))
 
 
+def crash_in_third_update(sitting: Sitting) -> None:
+    if sitting.loads == 3:
+        raise Crash
+
+
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     first = Sitting(tmp_path)
     first.run()
@@ -151,7 +156,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_metrics_of_a_run_that_never_reached_a_checkpoint_are_written_anew(tmp_path: Path) -> None:
     with pytest.raises(Crash):
-        Sitting(tmp_path, on_load=stop_by_crash).run()
+        Sitting(tmp_path, on_load=crash_in_third_update).run()
     assert not list_checkpoints(tmp_path / "checkpoints")
     sitting = Sitting(tmp_path)
     sitting.run()
@@ -205,6 +210,24 @@ def test_a_finished_run_with_higher_limits_goes_on_as_if_it_had_had_them(
     assert same(weights(further.policy), weights(whole.policy))
     assert same(further.saved["last"], whole.saved["last"])
     found = [[{**line, "used": 0} for line in sitting.lines()] for sitting in (whole, further)]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_run_that_was_killed_when_it_had_just_been_given_higher_limits_goes_on(
+    back: bool, tmp_path: Path
+) -> None:
+    """With the higher limits again, or with those that it had reached already."""
+    long = replace(LIMITS, max_updates=12, validate_every=4)
+    short = replace(long, max_updates=8)
+    whole = Sitting(tmp_path / "whole", limits=short if back else long)
+    whole.run()
+    Sitting(tmp_path / "parts", limits=short).run()
+    with pytest.raises(Crash):
+        Sitting(tmp_path / "parts", limits=long, on_load=crash_in_third_update).run()
+    parts = Sitting(tmp_path / "parts", limits=short if back else long)
+    assert parts.run().finished
+    found = [[{**line, "used": 0} for line in sitting.lines()] for sitting in (whole, parts)]
     assert found[0] == found[1]
 
 
