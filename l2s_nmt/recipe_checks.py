@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from l2s_nmt.recipe_unused import without_effect
 from l2s_nmt.search.costs.table import COSTS
 from l2s_nmt.search.losses.table import LOSSES
 
@@ -383,4 +384,5 @@ _RULES: tuple[Callable[[Search], str | None], ...] = (
     _aggregation,
     _horizon,
     _loss,
+    without_effect,
 )

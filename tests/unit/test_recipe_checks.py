@@ -238,6 +238,32 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "REINFORCE on costs": ("lols", {"loss": {"name": "policy_gradient"}}, "needs roll_out.policy trajectory"),
     "expected cost of one": ("reinforce", {"loss": {"name": "expected_cost"}}, "needs loss.name"),
+    "a temperature of greedy decoding": (
+        "lols",
+        {"roll_in": {"temperature": 0.7}},
+        "roll_in.temperature has no effect without roll_in.decoding sample",
+    ),
+    "the width of no beam": ("aggrevated", {"roll_in": {"beam": 8}}, "roll_in.beam has no effect"),
+    "a mixture that is none": (
+        "aggrevated",
+        {"roll_in": {"p_reference": 0.3}},
+        "roll_in.p_reference.start has no effect without roll_in.policy mixed",
+    ),
+    "the end of a constant": (
+        "lols",
+        {"roll_out": {"p_reference": {"schedule": "constant", "start": 0.5, "end": 0.1}}},
+        "roll_out.p_reference.end has no effect",
+    ),
+    "a mixture that nothing finishes by": (
+        "bandit_lols",
+        {"roll_out": {"mix_unit": "decision"}},
+        "roll_out.mix_unit has no effect without roll_out.policy mixed",
+    ),
+    "simulations without a tree": ("lols", {"reference": {"simulations": 8}}, "reference.name mcts"),
+    "noise of an optimal reference": ("lols", {"reference": {"noise": 0.1}}, "reference.quality suboptimal"),
+    "so many of all states": ("ocd", {"decisions": {"per_sentence": 5}}, "decisions.states uniform"),
+    "so many of all tokens": ("aggrevated", {"decisions": {"k": 9}}, "decisions.k has no effect"),
+    "the size of a bag": ("bandit_lols", {"bandit": {"bag": 9}}, "bandit.exploration bootstrap"),
     "a baseline of risk": (
         "minimum_risk",
         {"roll_out": {"baseline": "greedy"}},
@@ -348,6 +374,7 @@ def test_is_refused_with_the_reason(name: str) -> None:
 
 TAKEN: dict[str, tuple[str, dict[str, Any]]] = {
     "the risk of a beam": ("minimum_risk", {"roll_in": {"decoding": "beam", "beam": 5, "samples": 5}}),
+    "what the row says for another decoding": ("aggrevated", {"roll_in": {"decoding": "greedy"}}),
     "failures of a worse reference": (
         "hierarchical",
         {"roll_in": {"policy": "reference"}, "reference": {"quality": "suboptimal"}},
