@@ -23,10 +23,13 @@ from l2s_nmt.explanation.write import write_explanation
 from l2s_nmt.languages import BleuTokenizer
 from l2s_nmt.plain_text import refuse_surrogates, shorten
 from l2s_nmt.recipe import Recipe
+from l2s_nmt.recipe_file import read_recipe
 from l2s_nmt.run import Run, WeightsName, locked
 from l2s_nmt.training.train import train as train_run
 
 T = TypeVar("T")
+AnyRun = Run | str | Path
+"""A run that has been trained, or the directory of one."""
 
 
 def open_run(path: str | Path) -> Run:
@@ -55,7 +58,7 @@ class TranslatorOptions(TypedDict, total=False):
     """Best (which is taken if nothing is said), last, or their average."""
 
 
-def load_translator(run: Run, **options: Unpack[TranslatorOptions]) -> Translator:
+def load_translator(run: AnyRun, **options: Unpack[TranslatorOptions]) -> Translator:
     """A model of a run, loaded once: called with sentences it gives their translations, its ``best`` several of each.
 
     Args:
@@ -71,24 +74,30 @@ def load_translator(run: Run, **options: Unpack[TranslatorOptions]) -> Translato
         raise UserError(
             "beam and length_penalty are of beam search, which sampling takes the place of; leave one out"
         )
+    run = _run(run)
     decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
     weights = options.get("weights", "best")
     return load(run, decoding, weights, sampling=sampling, batch_tokens=options.get("batch_tokens"))
 
 
-def train(recipe: Recipe, output: str | Path) -> Run:
+def train(recipe: Recipe | str | Path, output: str | Path) -> Run:
     """Train a run, or go on where an interrupted one stopped.
+
+    Args:
+        recipe: what to train, or the file that says so.
+        output: the run directory.
 
     Raises:
         UserError: recipe, data, model or directory are unsound.
         TrainingFailed: numbers are not finite, a file cannot be written, or another process failed.
         Interrupted: a signal came; the same call goes on.
     """
+    chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     with locked(Path(output)):
-        return train_run(recipe, output)
+        return train_run(chosen, output)
 
 
-def translate(run: Run, sources: Sequence[str], **options: Unpack[TranslatorOptions]) -> list[str]:
+def translate(run: AnyRun, sources: Sequence[str], **options: Unpack[TranslatorOptions]) -> list[str]:
     """Translations of sentences with a run, in their order; for several calls, load it once (`load_translator`).
 
     Args:
@@ -105,7 +114,7 @@ def translate(run: Run, sources: Sequence[str], **options: Unpack[TranslatorOpti
 
 
 def n_best(
-    run: Run, sources: Sequence[str], number: int, **options: Unpack[TranslatorOptions]
+    run: AnyRun, sources: Sequence[str], number: int, **options: Unpack[TranslatorOptions]
 ) -> list[list[Hypothesis]]:
     """The best translations of each sentence that beam search finds, best first, or so many samples.
 
@@ -124,14 +133,14 @@ def n_best(
         raise UserError(f"number is {number}; give 1 or more")
     beam = options.get("beam")
     if beam is None and options.get("sampling") is None:
-        options["beam"] = max(run.read_recipe().evaluation.beam, number)
+        options["beam"] = max(_run(run).read_recipe().evaluation.beam, number)
     elif beam is not None and 1 <= beam < number:
         raise UserError(f"a beam of {beam} has no {number} best; give more beams, or leave beam out")
     return load_translator(run, **options).best(sentences, number)
 
 
 def score(
-    run: Run,
+    run: AnyRun,
     translations: Sequence[str],
     *,
     split: str | None = None,
@@ -156,7 +165,7 @@ def score(
         UserError: numbers differ, a text stands where a list of texts is meant, a sentence is too long for the model,
             or there is no such cost.
     """
-    translations = _texts(translations, "translations")
+    run, translations = _run(run), _texts(translations, "translations")
     theirs = [_texts(texts, "references of a source") for texts in _list(references, "references")]
     chosen = None if costs is None else _texts(costs, "costs")
     if sources is None:
@@ -177,7 +186,7 @@ def score(
 
 
 def evaluate(
-    run: Run,
+    run: AnyRun,
     split: str = "test",
     *,
     beam: int | None = None,
@@ -196,12 +205,13 @@ def evaluate(
     Raises:
         UserError: the run has no such weights, or the split is missing or unsound.
     """
+    run = _run(run)
     decoding = decoding_of(run.read_recipe(), beam=beam, length_penalty=length_penalty)
     return evaluate_run(run, split, decoding, weights=weights)[0]
 
 
 def compare(
-    runs: Run | Sequence[Run],
+    runs: AnyRun | Sequence[AnyRun],
     *,
     splits: Sequence[str] = ("test",),
     beam: int | None = None,
@@ -232,7 +242,7 @@ def compare(
 
 
 def explain(
-    runs: Run | Sequence[Run],
+    runs: AnyRun | Sequence[AnyRun],
     *,
     sentence: str | None = None,
     references: Sequence[str] = (),
@@ -265,18 +275,28 @@ def explain(
     return explanation
 
 
-def _runs(runs: Run | Sequence[Run]) -> list[Run]:
+def _run(run: AnyRun) -> Run:
+    """The run, opened where its directory is given.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(run, str | Path):
+        return open_run(run)
+    if not isinstance(run, Run):
+        raise UserError(f"{shorten(repr(run))} is no run; give one that train returned, or its directory")
+    return run
+
+
+def _runs(runs: AnyRun | Sequence[AnyRun]) -> list[Run]:
     """The runs that are given, or the one.
 
     Raises:
         UserError: there is none, or what is given is none.
     """
-    found = [runs] if isinstance(runs, Run) else _list(runs, "runs")
+    found = [_run(one) for one in ([runs] if isinstance(runs, AnyRun) else runs)]
     if not found:
         raise UserError("no run is given")
-    for run in found:
-        if not isinstance(run, Run):
-            raise UserError(f"{shorten(repr(run))} is no run; open it with open_run(PATH)")
     return found
 
 

@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from l2s_nmt.data.tokenizer import encode_targets, vocabularies
 from l2s_nmt.errors import UserError
-from l2s_nmt.files import is_folder, whole_folder
+from l2s_nmt.files import is_file, is_folder, whole_folder
 
 _LAYERS = ("encoder_layers", "decoder_layers", "num_layers", "num_decoder_layers", "num_hidden_layers")
 _MOST_LAYERS = 1_000
@@ -175,6 +175,13 @@ def _refuse_unfit(model: PreTrainedModel, missing: Collection[str]) -> None:
 
 def _advice(path_or_id: str | Path) -> str:
     folder = Path(path_or_id)
+    if is_file(folder / "recipe.yaml"):
+        return f"it is a run: give model.from_run={folder}, or model.pretrained={folder}/best"
+    if is_file(folder / "model.bin") and any(folder.glob("*vocabulary*")):
+        return "it is an export for CTranslate2, which cannot be trained; give the run or model that it was made from"
+    looks_local = str(path_or_id).startswith((".", "/", "~")) or str(path_or_id).count("/") > 1
+    if looks_local and not folder.exists():
+        return "there is no such folder"
     if is_folder(folder) and any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
         return (
             "its weights are a pickle, which can run code when it is read; where you trust it, convert it once: "

@@ -220,19 +220,28 @@ class Training:
     accumulation: Count = 1
     """Parts into which each process splits its share of an update."""
     learning_rate: Positive = 1e-3
+    """The highest, of AdamW."""
     schedule: Literal["constant", "inverse_sqrt", "linear", "cosine"] = "inverse_sqrt"
     """After the warm-up; linear and cosine fall to final_rate at the end of max_updates (or max_minutes)."""
     warmup_updates: Natural = 400
+    """Over which the learning rate rises."""
     final_rate: Probability = 0.0
     """Where linear and cosine end, as a fraction of learning_rate."""
     weight_decay: NonNegative = 0.0
+    """Of AdamW; biases and layer norms are spared."""
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.98
+    """Decay of AdamW's mean of squared gradients."""
     clip_norm: Positive = 1.0
+    """Largest norm of the gradient."""
     label_smoothing: Dropout = 0.1
+    """Share of the cross-entropy that goes to all tokens alike; the search has none."""
     averaging: Averaging = Averaging()
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Of the passes through the model, on GPUs; weights and losses stay in float32."""
     max_updates: Count | None = None
+    """Steps of the optimiser."""
     max_epochs: Count | None = None
+    """Passes over the training data."""
     max_minutes: Positive | None = None
     """Time in the loop, validation included; over all sittings of an interrupted run."""
     max_roll_outs: Count | None = None
@@ -248,6 +257,7 @@ class Training:
     log_every: Count = 20
     """Updates between two lines in metrics.jsonl."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "comet_ml"], ...] = ()
+    """A list of those that get the figures too."""
 
     @model_validator(mode="after")
     def _ends(self) -> Training:
@@ -278,9 +288,13 @@ class Evaluation:
     """How translations are decoded for scores; validation while training is greedy."""
 
     beam: Beam = 5
+    """Beams; 1 is greedy."""
     length_penalty: float = 1.0
+    """Power of the length by which log-probabilities are divided; larger ones favour longer translations."""
     max_length: Count = 256
+    """Longest translation in tokens."""
     batch_tokens: Count = 8_192
+    """Padded source tokens times beams at a time."""
     bleu_tokenizer: BleuTokenizer | None = None
     """What cuts text into the words that BLEU and costs on words compare, by sacrebleu's name; left out, by the target
     language: zh of Chinese; char of Japanese, Thai, Lao, Khmer, Burmese and Tibetan; 13a of all others."""

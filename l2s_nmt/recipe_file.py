@@ -25,11 +25,13 @@ from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_yaml import KeyPath, dump_yaml, load_yaml
 from l2s_nmt.search.algorithms import ALGORITHMS
 from l2s_nmt.search.losses.table import LOSSES
+from l2s_nmt.shipped import list_recipes
 
 Settings = dict[str, Any]
 
 _ADAPTER = TypeAdapter(Recipe)
 _DUMP = RootModel[Recipe]
+_SECTIONS = ("tokenizer", "model", "search", "training", "evaluation")
 _MOST_BYTES = 2**18
 """Of a recipe file; a larger one is something else, given by mistake."""
 _MOST_KEYS = 20
@@ -170,7 +172,13 @@ def _read_text(path: Path) -> str:
             raise UserError(f"{path}: is larger than {_MOST_BYTES:,} bytes; give a recipe file (.yaml)")
         return raw.decode("utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such recipe") from None
+        shipped = str(path) in list_recipes()
+        advice = (
+            f"; to copy the one that comes with the project: l2s-nmt recipes {path} -o my.yaml"
+            if shipped
+            else ""
+        )
+        raise UserError(f"{path}: no such recipe{advice}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder; give a recipe file (.yaml)") from None
     except UnicodeDecodeError as error:
@@ -198,6 +206,8 @@ def _paths(settings: Settings, above: KeyPath = ()) -> Iterable[KeyPath]:
 def _validate(
     given: Settings, name: str, lines: Mapping[KeyPath, int], sources: Mapping[KeyPath, str]
 ) -> Recipe:
+    # A section that is empty, or set to null on the command line, has its defaults.
+    given = {key: value for key, value in given.items() if value is not None or key not in _SECTIONS}
     settings = _with_algorithm(given)
     try:
         text = json.dumps(settings, default=str)
@@ -284,8 +294,9 @@ def _explain(
     kind, found = item["type"], _describe(item.get("input"))
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         valid = _keys_at(path[:-1])
-        near = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
+        elsewhere = [".".join(other) for other in _all_keys() if other[-1] == path[-1]]
+        near = elsewhere or difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
         return f"{where}: unknown key {key}; {hint}allowed here: {', '.join(valid)}"
     if kind in ("missing", "missing_argument"):
         return f"{where}: {key} is missing; add it"
@@ -309,6 +320,12 @@ def _where(path: KeyPath, name: str, lines: Mapping[KeyPath, int], sources: Mapp
         if path[:end] in lines:
             return f"{name}, line {lines[path[:end]]}"
     return name
+
+
+def _all_keys(path: KeyPath = ()) -> list[KeyPath]:
+    """Of the whole recipe, with the sections that they are in."""
+    names = [(*path, name) for name in _keys_at(path)]
+    return [key for name in names for key in (name, *_all_keys(name))]
 
 
 def _keys_at(path: KeyPath) -> list[str]:

@@ -113,8 +113,15 @@ class Run:
             UserError: the path is no run directory.
         """
         if not is_file(self.recipe_path):
-            raise UserError(f"{self.path}: not a run directory (it has no recipe.yaml)")
+            raise UserError(f"{self.path}: not a run directory (it has no recipe.yaml){self._advice()}")
         return read_recipe(self.recipe_path)
+
+    def _advice(self) -> str:
+        if is_file(self.path.parent / "recipe.yaml"):
+            return f"; give the run itself, {self.path.parent}"
+        return (
+            "" if self.path.exists() else "; there is nothing of that name: train it first, or name another"
+        )
 
     def weights(self, name: WeightsName = "best") -> Path:
         """The folder of the weights: the best by validation BLEU, the last, or their average.
@@ -123,6 +130,8 @@ class Run:
             UserError: the run has none yet.
         """
         self.read_recipe()
+        if name not in get_args(WeightsName):
+            raise UserError(f"weights are {' or '.join(get_args(WeightsName))}, not {name}")
         place = self.folder_of(name)
         for folder in (place, aside(place)):  # nothing is moved: training may be about to do it
             if (folder / "config.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from l2s_nmt.errors import UserError
@@ -28,5 +29,7 @@ def read_recipe_text(name: str) -> str:
     """
     names = list_recipes()
     if name not in names:
-        raise UserError(f"{name}: no recipe of that name; there are {', '.join(names)}")
+        near = get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"{name}: no recipe of that name; {hint}There are {', '.join(names)}")
     return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")

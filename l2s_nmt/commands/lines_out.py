@@ -20,14 +20,16 @@ def print_lines(lines: Sequence[str]) -> None:
     sys.stdout.buffer.flush()
 
 
-def check_output(path: Path) -> None:
-    """Refuse a folder.
+def check_output(path: Path, source: Path | None) -> None:
+    """Refuse a folder, and the file that is to be translated.
 
     Raises:
         UserError: names it.
     """
     if is_folder(path):
         raise UserError(f"{path}: is a folder; name a file in it with --output")
+    if source is not None and is_file(path) and is_file(source) and path.samefile(source):
+        raise UserError(f"--output {path}: is the file of --input, which would be lost; name another")
 
 
 def is_stream(path: Path) -> bool:

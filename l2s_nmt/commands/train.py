@@ -20,7 +20,13 @@ def train(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="RUN", help="The run directory.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="RUN",
+            help="The run directory; may be left out with --dry-run.",
+            show_default=False,
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check recipe and data, say what would be trained, and end.")

@@ -102,7 +102,7 @@ def translate(
     with together() as processes:
         with processes.main_first():  # which says alone what is wrong
             if output is not None:
-                check_output(output)
+                check_output(output, source)
             decoding = decoding_of(trained.read_recipe(), beam=beam, length_penalty=length_penalty)
             if n_best is not None and sampling is None and n_best > decoding.beam:
                 raise UserError(

@@ -78,7 +78,7 @@ def _card(number: int, system: SystemResult) -> str:
     else:
         change = (
             f'<p class="change {judgement.split()[0]}"><strong>{signed(result.difference)}</strong> '
-            f"{judgement} <span>(p {_p_words(result.decisive)})</span></p>"
+            f"{judgement} <span>(p {_p_words(result.deciding_p_value)})</span></p>"
         )
     return (
         f'<li class="card"><h2>{name_of(number, system)}</h2>'

@@ -72,7 +72,7 @@ def _cells(system: SystemResult) -> list[Text]:
         (f"{bleu.score:.2f}{deviation}", spread(bleu.interval, 1)),
         (f"{system.brevity_penalty:.3f}", f"{system.length_ratio:.3f}"),
         (f"{first}/{second}", f"{third}/{fourth}"),
-        *((f"{result.score:.2f}", p_text(result.decisive)) for result in others),
+        *((f"{result.score:.2f}", p_text(result.deciding_p_value)) for result in others),
         (p_text(bleu.p_value), p_text(bleu.p_value_randomisation)),
         (minutes_text(system.minutes), count_text(system.updates)),
     )

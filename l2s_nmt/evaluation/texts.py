@@ -85,8 +85,8 @@ def verdict(metric: str, result: MetricResult) -> str:
     A difference is clear where a two-sided test gives p < 0.05: approximate randomisation, or with several seeds the
     t test that counts these in.
     """
-    if result.difference is None or result.decisive is None:
+    if result.difference is None or result.deciding_p_value is None:
         return ""
-    if result.decisive >= 0.05:
+    if result.deciding_p_value >= 0.05:
         return "no clear difference"
     return "better" if (result.difference > 0) != (metric == "ter") else "worse"

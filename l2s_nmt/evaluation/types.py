@@ -167,7 +167,7 @@ class MetricResult:
     """Whether ``p_value`` is the t test over seeds and sentences."""
 
     @property
-    def decisive(self) -> float | None:
+    def deciding_p_value(self) -> float | None:
         """The p-value that a verdict goes by: two-sided, and with several seeds the one that counts these in."""
         return self.p_value if self.over_seeds else self.p_value_randomisation
 

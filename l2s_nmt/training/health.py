@@ -25,17 +25,19 @@ class Sign:
     """What to say of the value, and what to do."""
 
 
-_LENGTH = "look at search.loss.cross_entropy, training.learning_rate and the cost"
+_LENGTH = "usual at first; later look at training.learning_rate and, of a search, loss.cross_entropy and cost"
+_ROLL_INS = f"roll-ins are {{:.2f}} times as long as the targets; {_LENGTH}"
+_TRANSLATIONS = f"translations are {{:.2f}} times as long as the references; {_LENGTH}"
 
 SIGNS = (
-    Sign("train", "length_ratio", lambda x: x < SHORTEST, f"roll-ins have {{:.2f}} of the targets' length; {_LENGTH}"),
-    Sign("train", "length_ratio", lambda x: x > LONGEST, f"roll-ins have {{:.2f}} of the targets' length; {_LENGTH}"),
+    Sign("train", "length_ratio", lambda x: x < SHORTEST, _ROLL_INS),
+    Sign("train", "length_ratio", lambda x: x > LONGEST, _ROLL_INS),
     Sign("train", "finished", lambda x: x < 1 - SHARE, "only {:.0%} of the roll-ins end before they are cut"),
     Sign("train", "entropy", lambda x: x < FLAT, "the next token's entropy is {:.3f}: the model is always sure"),
     Sign("validation", "empty", lambda x: x > SHARE, "{:.0%} of the translations are empty"),
     Sign("validation", "endless", lambda x: x > SHARE, "{:.0%} of the translations do not end before they are cut"),
-    Sign("validation", "length_ratio", lambda x: x < SHORTEST, f"translations have {{:.2f}} of the length; {_LENGTH}"),
-    Sign("validation", "length_ratio", lambda x: x > LONGEST, f"translations have {{:.2f}} of the length; {_LENGTH}"),
+    Sign("validation", "length_ratio", lambda x: x < SHORTEST, _TRANSLATIONS),
+    Sign("validation", "length_ratio", lambda x: x > LONGEST, _TRANSLATIONS),
 )  # fmt: skip
 
 

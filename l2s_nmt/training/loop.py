@@ -54,6 +54,8 @@ from l2s_nmt.training.starts import Starts
 from l2s_nmt.training.stepper import Stepper
 from l2s_nmt.training.validate import Validation
 
+COST_FAULT = "a cost is not finite"
+
 
 class Trainer:
     """Trains a policy and keeps the run directory up to date.
@@ -194,7 +196,7 @@ class Trainer:
             self.progress.update += 1
             self.progress.sentences += len(rows)
             sums = None if self.unsound else self._differentiate(parts, experiences, counts, new)
-        fault = "a cost is not finite" if sums is None else self._step(sums)
+        fault = COST_FAULT if sums is None else self._step(sums)
         if fault is None:
             self.progress.skipped_in_a_row = 0
         else:
@@ -246,10 +248,15 @@ class Trainer:
             self.texts,
         )
         self.accelerator.wait_for_everyone()  # all have written theirs
+        advice = (
+            "see what search.cost makes of its sentences"
+            if fault == COST_FAULT
+            else "a lower training.learning_rate or clip_norm, or mixed_precision: no, may help (with another "
+            "--output: a run has one recipe)"
+        )
         raise TrainingFailed(
             f"update {progress.update}: {fault}, and so it was in {progress.skipped_in_a_row} updates in a row "
-            f"(training.max_skipped). The batch is in {path}; a lower training.learning_rate or clip_norm, or "
-            "mixed_precision: no, may help (with another --output: a run has one recipe)"
+            f"(training.max_skipped). The batch is in {path}; {advice}"
         )
 
     def _share(self, rows: Any) -> list[Any]:

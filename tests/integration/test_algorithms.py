@@ -29,7 +29,6 @@ WITHOUT_ROLL_OUTS = {
     "imitkd",
     "coaching",
     "aggrevated",
-    "search_expert",
 }
 FROM_SCRATCH = ["scheduled_sampling", "dagger", "ocd"]
 

@@ -152,7 +152,7 @@ def test_a_run_holds_what_the_contract_says(baseline: Path) -> None:
         ),
         *("scores", "translations", ".lock"),
     }
-    assert [path.name for path in (baseline / "checkpoints").iterdir()] == ["update-00000500"]
+    assert max(path.name for path in (baseline / "checkpoints").iterdir()) == "update-00000500"
     assert l2s_nmt.open_run(baseline).read_recipe() == l2s_nmt.read_recipe(
         baseline.parent / "teacher_forcing.yaml"
     )

@@ -212,7 +212,10 @@ def test_what_the_function_cannot_do_is_refused(after: Path, tmp_path: Path) -> 
     )
     calls: list[tuple[Callable[[], Any], str]] = [
         (lambda: l2s_nmt.explain([]), "no run is given"),
-        (lambda: l2s_nmt.explain([after]), "is no run; open it with open_run"),  # type: ignore[list-item]
+        (lambda: l2s_nmt.explain([3]), "3 is no run; give one that train returned, or its directory"),  # type: ignore[list-item]
+        (lambda: l2s_nmt.explain(after.parent), "not a run directory"),
+        (lambda: l2s_nmt.translate(run, ["a"], weights="worst"), "weights are best or last or average"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.translate(run, ["a"], beam=2_000), "beam is 2000; give 1 to 1,000"),
         (lambda: l2s_nmt.explain(run, candidates=0), "candidates is 0; give 1 or more"),
         (lambda: l2s_nmt.explain(run, sentence="a", references="b"), "references: 'b' is one text"),
         (lambda: l2s_nmt.explain(run, sentence="\udcff", references=["b"]), "is not UTF-8 text"),

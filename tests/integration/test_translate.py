@@ -301,6 +301,19 @@ def test_a_folder_is_no_file_of_translations(run: Path, source: Path, tmp_path: 
     assert message == f"error: {tmp_path}: is a folder; name a file in it with --output\n"
 
 
+def test_what_is_translated_is_not_written_over(baseline: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("balu\n")
+    (tmp_path / "same.txt").symlink_to(tmp_path / "in.txt")
+    message = command(
+        "translate", baseline, "--input", tmp_path / "in.txt", "--output", tmp_path / "same.txt"
+    ).error()
+    assert (
+        message
+        == f"error: --output {tmp_path}/same.txt: is the file of --input, which would be lost; name another\n"
+    )
+    assert (tmp_path / "in.txt").read_text() == "balu\n"
+
+
 def test_a_symbolic_link_stays_one(run: Path, source: Path, lines: list[str], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
     done(command("translate", run, "--input", source, "--output", tmp_path / "link"))

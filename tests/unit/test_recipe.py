@@ -522,3 +522,22 @@ MARKS = st.text(st.sampled_from(list("ab=.:{}[]&*!|>'\"%@`?-#,1e\n\t ~<")), max_
 def test_any_overrides_are_a_recipe_or_an_error(overrides: list[str]) -> None:
     path = next(path for path in SHIPPED if path.stem == "lols")
     only_user_errors(lambda: read_recipe(path, overrides))
+
+
+def test_a_key_that_belongs_into_a_section_is_found_there(file: Path) -> None:
+    message = refused(file, "learning_rate=1")
+    assert "unknown key learning_rate; did you mean training.learning_rate? " in message
+    message = refused(file, "search.p_reference=0.5")
+    assert "did you mean search.roll_in.p_reference or search.roll_out.p_reference? " in message
+
+
+def test_a_section_that_is_null_has_its_defaults(file: Path) -> None:
+    usual = make_recipe({"data": {"files": "there", "source_language": "de", "target_language": "en"}})
+    assert read_recipe(file).training != usual.training
+    reset = read_recipe(file, ["training=null", "model=null"])
+    assert (reset.training, reset.model) == (usual.training, usual.model)
+
+
+def test_the_name_of_a_shipped_recipe_is_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refused(Path("quickstart/lols")).endswith("l2s-nmt recipes quickstart/lols -o my.yaml")

@@ -277,7 +277,7 @@ def test_systems_of_several_seeds_are_compared_by_their_means() -> None:
         assert low < result.chrf.score < high
         assert result.chrf.deviation == (pytest.approx(np.std(scores, ddof=1)) if count > 1 else None)
     assert better.chrf.over_seeds
-    assert better.chrf.decisive == better.chrf.p_value
+    assert better.chrf.deciding_p_value == better.chrf.p_value
     assert better.chrf.p_value is not None
     assert better.chrf.p_value < 0.05
     assert single.chrf.over_seeds, "the baseline's seeds count"

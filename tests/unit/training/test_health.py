@@ -23,14 +23,14 @@ def test_nothing_is_said_of_a_healthy_model(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "field", "value", "words"),
     [
-        ("train", "length_ratio", 0.5, "roll-ins have 0.50 of the targets' length"),
-        ("train", "length_ratio", 1.6, "roll-ins have 1.60 of the targets' length"),
+        ("train", "length_ratio", 0.5, "roll-ins are 0.50 times as long as the targets"),
+        ("train", "length_ratio", 1.6, "roll-ins are 1.60 times as long as the targets"),
         ("train", "finished", 0.5, "only 50% of the roll-ins end"),
         ("train", "entropy", 0.001, "entropy is 0.001"),
         ("validation", "empty", 0.4, "40% of the translations are empty"),
         ("validation", "endless", 0.3, "30% of the translations do not end"),
-        ("validation", "length_ratio", 0.1, "translations have 0.10 of the length"),
-        ("validation", "length_ratio", 3.0, "translations have 3.00 of the length"),
+        ("validation", "length_ratio", 0.1, "translations are 0.10 times as long as the references"),
+        ("validation", "length_ratio", 3.0, "translations are 3.00 times as long as the references"),
     ],
 )
 def test_each_sign_is_told_when_it_appears_and_again_when_it_comes_back(
