@@ -259,8 +259,8 @@ SAMPLING = l2s_nmt.Sampling()
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda run: l2s_nmt.translate(run, ["a"], beam=0), "beam is 0; give 1 or more"),
-        (lambda run: l2s_nmt.evaluate(run, beam=-1), "beam is -1; give 1 or more"),
+        (lambda run: l2s_nmt.translate(run, ["a"], beam=0), "beam is 0; give 1 to 1,000"),
+        (lambda run: l2s_nmt.evaluate(run, beam=-1), "beam is -1; give 1 to 1,000"),
         (lambda run: l2s_nmt.translate(run, ["a"], batch_tokens=0), "batch_tokens is 0; give 1 or more"),
         (
             lambda run: l2s_nmt.translate(run, ["a"], sampling=SAMPLING, beam=2),
