@@ -14,6 +14,7 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,7 @@ def _where(path: KeyPath, name: str, lines: Mapping[KeyPath, int], sources: Mapp
     return name
 
 
+@cache
 def _all_keys(path: KeyPath = ()) -> list[KeyPath]:
     """Of the whole recipe, with the sections that they are in."""
     names = [(*path, name) for name in _keys_at(path)]

@@ -117,11 +117,10 @@ class Run:
         return read_recipe(self.recipe_path)
 
     def _advice(self) -> str:
-        if is_file(self.path.parent / "recipe.yaml"):
-            return f"; give the run itself, {self.path.parent}"
-        return (
-            "" if self.path.exists() else "; there is nothing of that name: train it first, or name another"
-        )
+        if not self.path.exists():
+            return "; there is nothing of that name: train it first, or name another"
+        within = self.path.parent
+        return f"; give the run itself, {within}" if is_file(within / "recipe.yaml") else ""
 
     def weights(self, name: WeightsName = "best") -> Path:
         """The folder of the weights: the best by validation BLEU, the last, or their average.

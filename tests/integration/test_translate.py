@@ -301,11 +301,11 @@ def test_a_folder_is_no_file_of_translations(run: Path, source: Path, tmp_path: 
     assert message == f"error: {tmp_path}: is a folder; name a file in it with --output\n"
 
 
-def test_what_is_translated_is_not_written_over(baseline: Path, tmp_path: Path) -> None:
+def test_what_is_translated_is_not_written_over(run: Path, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("balu\n")
     (tmp_path / "same.txt").symlink_to(tmp_path / "in.txt")
     message = command(
-        "translate", baseline, "--input", tmp_path / "in.txt", "--output", tmp_path / "same.txt"
+        "translate", run, "--input", tmp_path / "in.txt", "--output", tmp_path / "same.txt"
     ).error()
     assert (
         message

@@ -174,7 +174,10 @@ def test_train_refuses_to_start_from_what_is_no_run(tmp_path: Path) -> None:
     start = tiny_recipe(tmp_path / "corpus", model={"from_run": str(tmp_path / "none")})
     path = write_recipe(tmp_path / "recipe.yaml", start)
     message = command("train", path, "--output", tmp_path / "run").error()
-    assert message == f"error: {tmp_path / 'none'}: not a run directory (it has no recipe.yaml)\n"
+    assert message == (
+        f"error: {tmp_path / 'none'}: not a run directory (it has no recipe.yaml); there is nothing of that name: "
+        "train it first, or name another\n"
+    )
 
 
 def test_train_refuses_a_place_that_is_no_folder(recipe: Path) -> None:

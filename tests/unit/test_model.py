@@ -247,7 +247,7 @@ def test_a_model_that_changes_its_scores_afterwards_is_refused() -> None:
             output.logits = 0.5 * torch.tanh(output.logits / 0.5)
             return output
 
-    with pytest.raises(ValueError, match="Capped changes the scores"):
+    with pytest.raises(UserError, match="Capped: models that change the scores"):
         Policy(Capped(new_policy().model.config))
 
 

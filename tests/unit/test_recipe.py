@@ -540,4 +540,4 @@ def test_a_section_that_is_null_has_its_defaults(file: Path) -> None:
 
 def test_the_name_of_a_shipped_recipe_is_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert refused(Path("quickstart/lols")).endswith("l2s-nmt recipes quickstart/lols -o my.yaml")
+    assert refused(Path("quickstart/aggrevated")).endswith("l2s-nmt recipes quickstart/aggrevated -o my.yaml")

@@ -126,7 +126,7 @@ def test_one_beam_is_the_greedy_roll(
     policy = Policy(model.eval())
     rows = [torch.tensor(ids) for ids in encode_sources(tokenizer, SENTENCES)]
     source = pad_sequence(rows, batch_first=True, padding_value=policy.pad)
-    limits = torch.full((len(rows),), min(max_length, POSITIONS - 1))
+    limits = torch.full((len(rows),), min(max_length, POSITIONS))
     tokens, _ = policy.roll(policy.encode(source, source != policy.pad), limits, greedy)
     assert found == decode(tokenizer, tokens.tolist())
 

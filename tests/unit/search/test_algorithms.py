@@ -183,12 +183,11 @@ def test_numbers_of_the_rows_and_on_top_reach_the_parts() -> None:
         "exploration": "bootstrap",
         "estimator": "ips",
         "epsilon": 0.3,
-        "temperature": 0.7,
         "bag": 9,
     }
     bandit = built("bandit_lols", bandit=chosen).roll_out
     assert isinstance(bandit, Bandit)
-    assert (bandit.exploration, bandit.estimator) == (Exploration("bootstrap", 0.3, 0.7, 9), "ips")
+    assert (bandit.exploration, bandit.estimator) == (Exploration("bootstrap", 0.3, 1.0, 9), "ips")
     assert built("lols", roll_in={"decoding": "sample", "top_k": 6}).roll_in.decoding.top_k == 6
     tree = built(
         "search_expert", reference={"simulations": 5, "exploration": 2.5, "parallel": 3}, decisions={"k": 6}

@@ -97,11 +97,11 @@ def test_the_next_token_is_told_without_the_cost_of_the_sentence(
 
 
 def test_the_cheapest_suffix_under_a_cost_of_ones_own_may_be_no_target(tmp_path: Path) -> None:
-    (tmp_path / "my_cost.py").write_text(
+    (tmp_path / "my_words.py").write_text(
         "def words(sources, translations, references):\n    return [len(t.split()) for t in translations]\n"
     )
     search = search_of(
-        "lols", cost={"name": "own", "function": "my_cost:words"}, roll_in={"policy": "reference"}
+        "lols", cost={"name": "own", "function": "my_words:words"}, roll_in={"policy": "reference"}
     )
     with torch.no_grad():
         found = search(shared_policy(), random_batch(shared_policy(), 5, seed=3), Draws(1, 0)).trajectories

@@ -351,6 +351,8 @@ def test_the_objective_of_a_recipe_is_what_it_says(algorithm: str, settings: dic
     memory = policy.encode(batch.source[found.owner], batch.source_mask[found.owner])
     decisions = found.decisions
     at = policy.score(memory, found.trajectories.tokens)[decisions.sentence, decisions.position]
+    if LOSSES[loss.name].of_trajectories:  # of what was written, in which there is no padding
+        at[:, policy.pad] = -torch.inf
     function, alpha = LOSSES[loss.name].function, loss.alpha or 1.0
     each = function(at, decisions, found.costs, alpha=alpha, support=loss.support)
     smoothed = replace(TEACHER_FORCING, label_smoothing=recipe.training.label_smoothing)
