@@ -39,10 +39,16 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_trains_as_one(
-    processes: int, whole: Any, folder: Path, search: str, batch_tokens: int, **settings: Any
+    processes: int,
+    whole: Any,
+    folder: Path,
+    search: str,
+    batch_tokens: int,
+    *changes: str,
+    **settings: Any,
 ) -> None:
     path, run = whole(search, batch_tokens, **settings)
-    together(processes, "train", path, "--output", folder / "run")
+    together(processes, "train", path, *changes, "--output", folder / "run")
     assert json.loads((folder / "run" / "environment.json").read_text())["processes"] == processes
     assert_same_training(run, folder / "run")
 
@@ -53,7 +59,8 @@ def test_some_processes_may_have_no_sentence(whole: Any, tmp_path: Path) -> None
 
 
 def test_several_processes_go_on_from_a_run_as_one_does(whole: Any, trained: Path, tmp_path: Path) -> None:
-    assert_trains_as_one(2, whole, tmp_path, "lols", 48, start=trained)
+    """In several parts each, of which the last alone sends its gradient."""
+    assert_trains_as_one(2, whole, tmp_path, "lols", 48, "training.accumulation=2", start=trained)
 
 
 @pytest.mark.slow

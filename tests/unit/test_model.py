@@ -251,6 +251,11 @@ def test_a_model_that_changes_its_scores_afterwards_is_refused() -> None:
         Policy(Capped(new_policy().model.config))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_making_a_policy_leaves_its_model_in_the_mode_it_was_in(training: bool) -> None:
+    assert Policy(new_policy().model.train(training)).model.training == training
+
+
 def test_a_policy_holds_the_weights_of_its_model_and_no_others() -> None:
     policy = new_policy()
     assert set(policy.state_dict()) == {f"model.{name}" for name in policy.model.state_dict()}

@@ -69,6 +69,7 @@ def test_several_references_of_some_sentences() -> None:
     assert batch.reference_lengths.tolist() == [[2, 4, 1], [0, 0, 0], [3, 0, 0]]
     assert batch.target.tolist() == [[8, 1, 0], [1, 0, 0], [9, 10, 1]]
     assert batch.target_lengths.tolist() == [2, 1, 3]
+    assert batch.has_target.tolist() == [True, False, True]
     assert (batch.references.dtype, batch.reference_lengths.dtype) == (torch.int64, torch.int64)
 
 
@@ -201,12 +202,13 @@ def as_lists(batches: list[Rows]) -> list[list[int]]:
     return [rows.tolist() for rows in batches]
 
 
-def test_order_follows_from_seed_and_epoch() -> None:
+def test_order_follows_from_seed_epoch_and_block() -> None:
     source, target = random_lengths(2_000)
     first = as_lists(TokenBatches(source, target, 500, seed=3).epoch(1))
     sampler = TokenBatches(source, target, 500, seed=3)
     assert as_lists(sampler.epoch(0)) != first
     assert as_lists(sampler.epoch(1)) == first, "earlier epochs must not matter"
+    assert as_lists(sampler.epoch(1, 0)) == first != as_lists(sampler.epoch(1, 1))
     assert as_lists(TokenBatches(source, target, 500, seed=4).epoch(1)) != first
 
 
@@ -230,6 +232,12 @@ def test_batches_are_well_filled_and_change_with_the_epoch() -> None:
     assert not other & {frozenset(rows.tolist()) for rows in batches}, "other companions in each epoch"
     widths = [float(source[rows].mean()) for rows in batches]
     assert abs(float(np.corrcoef(widths[:-1], widths[1:])[0, 1])) < 0.1, "lengths come in no order"
+
+
+def test_where_the_longer_sides_are_alike_the_shorter_ones_are_padded_little() -> None:
+    shorter = np.random.default_rng(0).integers(1, 21, 2_000)
+    batches = TokenBatches(np.full(2_000, 20), shorter, 200, seed=0).epoch(0)
+    assert shorter.sum() > 0.9 * sum(len(rows) * shorter[rows].max() for rows in batches)
 
 
 def test_a_million_rows_take_seconds() -> None:
@@ -262,6 +270,16 @@ def test_split_deals_evenly(values: Rows, parts: int) -> None:
 def test_split_by_hand() -> None:
     dealt = split_batch(np.array([10, 11, 12, 13, 14]), np.array([1, 5, 3, 4, 2]), 2)
     assert as_lists(dealt) == [[11, 14, 10], [13, 12]]
+
+
+def test_rows_of_like_length_are_dealt_in_their_order() -> None:
+    """However a machine sorts."""
+    lengths = np.arange(400) % 3
+    by_length = [row for length in (2, 1, 0) for row in range(400) if lengths[row] == length]
+    dealt = split_batch(np.arange(400), lengths, 2)
+    assert as_lists(dealt) == [
+        [row for place, row in enumerate(by_length) if place % 4 in places] for places in ((0, 3), (1, 2))
+    ]
 
 
 @pytest.mark.skipif(DATA is None, reason="L2S_NMT_DATA names no folder of real corpora")

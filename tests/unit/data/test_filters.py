@@ -44,6 +44,21 @@ def test_damaged_memory_of_what_was_kept(tmp_path: Path) -> None:
         assert report.duplicate == 1
 
 
+def test_what_other_filters_kept_is_not_what_these_keep(tmp_path: Path) -> None:
+    dataset = corpus([("a", "b"), ("a", "b"), ("a", "b c d e")])
+    for words, ratio, drops, kept in (
+        (None, None, False, 3),
+        (3, None, False, 2),
+        (None, 3.0, False, 2),
+        (None, None, True, 2),
+        (3, None, True, 1),
+    ):
+        _, report = filters.apply_filters(
+            dataset, max_words=words, max_ratio=ratio, drop_duplicates=drops, cache_directory=tmp_path
+        )
+        assert report.kept == kept
+
+
 def test_each_filter_counts_what_it_drops() -> None:
     pairs = [
         ("a b", "c d"),
@@ -73,8 +88,8 @@ def test_limits_are_included() -> None:
 
 
 def test_duplicates_need_both_sides_and_their_border() -> None:
-    pairs = [("a b", "c"), ("a", "b c"), ("a b", "d"), ("e", "c")]
-    assert apply_filters(corpus(pairs), max_words=None, max_ratio=None, drop_duplicates=True)[1].kept == 4
+    pairs = [("a b", "c"), ("a", "b c"), ("a b", "d"), ("e", "c"), ("fg", "h"), ("f", "gh")]
+    assert apply_filters(corpus(pairs), max_words=None, max_ratio=None, drop_duplicates=True)[1].kept == 6
 
 
 def test_nothing_left() -> None:
@@ -91,6 +106,16 @@ def test_sources_alone() -> None:
     assert kept["references"][:] == [[], []]
     assert (report.empty, report.long, report.unequal, report.duplicate) == (1, 1, 0, 1)
     assert str(report) == "kept 2 of 5 source sentences; dropped 1 empty, 1 long, 1 duplicate"
+
+
+@pytest.mark.parametrize("with_target", [1, 2])
+def test_where_one_source_has_a_target_they_are_pairs(with_target: int) -> None:
+    rows = [
+        {"source": "a", "references": ["b"] if line == with_target else [], "line": line} for line in (1, 2)
+    ]
+    dataset = Dataset.from_list(rows, features=FEATURES)
+    _, report = apply_filters(dataset, max_words=None, max_ratio=None, drop_duplicates=False)
+    assert str(report) == "kept 2 of 2 sentence pairs"
 
 
 side = st.lists(st.sampled_from(["a", "b"]), max_size=4).map(" ".join)

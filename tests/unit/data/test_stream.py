@@ -155,6 +155,14 @@ def test_a_block_holds_its_own_rows_in_another_order_each_epoch(tokenizer: PreTr
     assert len(orders) == 10
 
 
+def test_blocks_of_the_same_sentences_have_orders_of_their_own(tokenizer: PreTrainedTokenizerBase) -> None:
+    stream = stream_of(Source(PAIRS[40:60] * 2), tokenizer)
+    first, second = (
+        [[row % BLOCK for row in batch.rows.tolist()] for batch in batches] for batches in loaded(stream, 0)
+    )
+    assert first != second
+
+
 @pytest.mark.parametrize(("epoch", "number"), [(0, 0), (0, 3), (1, 2), (2, 4)])
 def test_from_anywhere_on_it_is_as_from_the_beginning(
     tokenizer: PreTrainedTokenizerBase, epoch: int, number: int
@@ -320,6 +328,17 @@ def test_what_was_dropped_is_said_once_at_the_end_of_the_first_whole_epoch(
     assert first == "training data: kept 87 of 90 sentence pairs; dropped 2 empty, 1 unequal"
     assert second.startswith("training data: 86 sentence pairs, ")
     assert second.endswith("; dropped 1 long sources and 0 long targets")
+
+
+def test_of_an_epoch_that_was_joined_on_the_way_nothing_is_said_of_the_whole(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    said: list[str] = []
+    stream = stream_of(Source(PAIRS), tokenizer, say=said.append)
+    for number in (3, 4, 5):
+        stream.block(0, number)
+    assert stream.blocks == 5
+    assert not [line for line in said if line.startswith("training data: ")]
 
 
 def test_several_references_and_none(tokenizer: PreTrainedTokenizerBase) -> None:

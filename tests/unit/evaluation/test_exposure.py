@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 
-from l2s_nmt.evaluation.exposure import STARTS, Encoded, measure_exposure
+from l2s_nmt.evaluation.exposure import STARTS, Encoded, _evenly, measure_exposure
 from l2s_nmt.evaluation.types import ExposureRange, add_ranges
 from l2s_nmt.model import Policy
 from l2s_nmt.search.context import LengthLimit
@@ -115,6 +115,10 @@ def test_progress_is_told_and_nothing_is_learned() -> None:
     assert told[-1] == (9, 9)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert all(parameter.grad is None for parameter in policy.parameters())
+
+
+def test_of_many_sentences_some_are_chosen_from_all_over() -> None:
+    assert [_evenly(10, 4), _evenly(3, 9), _evenly(0, 5)] == [[0, 2, 5, 7], [0, 1, 2], []]
 
 
 def test_no_sentences_give_empty_ranges() -> None:

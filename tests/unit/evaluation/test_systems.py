@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 
 from l2s_nmt.errors import UserError
-from l2s_nmt.evaluation.systems import group_systems, read_expense, seeds_of
+from l2s_nmt.evaluation.runs import decoding_of
+from l2s_nmt.evaluation.systems import (
+    Group,
+    Options,
+    Prepared,
+    compare_prepared,
+    group_systems,
+    prepare,
+    read_expense,
+    seeds_of,
+)
+from l2s_nmt.evaluation.types import Comparison
+from l2s_nmt.languages import BleuTokenizer
 from l2s_nmt.recipe_file import dump_recipe, read_recipe
 from l2s_nmt.run import Run
 from tests.helpers import tiny_recipe, write_recipe
@@ -19,10 +31,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def make_run(path: Path, seed: int, start: Path | None = None, **training: Any) -> str:
+def make_run(path: Path, seed: int, start: Path | None = None, language: str = "xb", **training: Any) -> str:
     """A run directory with nothing but a recipe."""
     model = {} if start is None else {"model": {"from_run": str(start)}}
-    recipe = tiny_recipe(Path("corpus"), training=training, **model)
+    recipe = tiny_recipe(Path("corpus"), data={"target_language": language}, training=training, **model)
     given = write_recipe(path.parent / "given" / f"{path.name}.yaml", recipe | {"seed": seed})
     path.mkdir(parents=True)
     (path / "recipe.yaml").write_text(dump_recipe(read_recipe(given)))
@@ -58,6 +70,17 @@ def test_seeds_of_the_start_alone_are_seeds_of_a_system(folder: Path) -> None:
     runs = [make_run(Path(f"runs/search-{k}"), 1, Path(start)) for k, start in enumerate(starts)]
     assert names([*reversed(starts), *reversed(runs)]) == {"base": starts, "search": runs}
     assert seeds_of(Run(Path(runs[1]))) == (1, 2)
+
+
+def test_seeds_are_in_the_order_of_those_of_the_first_start(folder: Path) -> None:
+    starts = [Path(make_run(Path(f"runs/base-{k}"), k)) for k in (1, 2)]
+    runs = [make_run(Path(f"runs/search-{k}"), 3 - k, start) for k, start in enumerate(starts, 1)]
+    assert names(runs[::-1]) == {"search": runs}
+
+
+def test_runs_that_start_from_each_other_have_a_history_that_ends(folder: Path) -> None:
+    one, two = (make_run(Path(f"runs/{k}"), k, Path(f"runs/{3 - k}")) for k in (1, 2))
+    assert list(names([one, two]).values()) == [[one], [two]]
 
 
 def test_a_start_that_is_gone_counts_by_its_path(folder: Path) -> None:
@@ -112,6 +135,48 @@ def test_what_is_no_system_is_refused(folder: Path, arguments: list[str], words:
     Path("empty").mkdir()
     with pytest.raises(UserError, match=words):
         group_systems(arguments)
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+def test_a_file_of_more_or_fewer_translations_than_sentences_is_refused(folder: Path, lines: int) -> None:
+    Path("one.txt").write_text("x\n" * lines)
+    with pytest.raises(UserError, match=f"one.txt: {lines} translations of 2 sentences"):
+        prepare(group_systems(["one.txt"]), Options(), (["a", "b"], [["a"], ["b"]]))
+
+
+CHINESE = {"valid": ["昨天他买了一本书", "我喜欢喝茶"], "test": ["两个城市之间有火车"]}
+
+
+def compared(
+    splits: tuple[str, ...], language: str = "zh", tokenizer: BleuTokenizer | None = None
+) -> Comparison:
+    """A run that wrote what the references say, in the order of the splits."""
+    run = Run(Path(make_run(Path("run"), 1, language=language)))
+    for split, texts in CHINESE.items():
+        run.translations(split).parent.mkdir(exist_ok=True)
+        run.translations(split).write_text("".join(f"{text}\n" for text in texts))
+    references = [[text] for split in splits for text in CHINESE[split]]
+    options = Options(splits, bleu_tokenizer=tokenizer)
+    decodings = {run.path: decoding_of(run.read_recipe())}
+    group = Group("run", (run.path,))
+    sources = ["a"] * len(references)
+    return compare_prepared(Prepared([group], options, {run.path: run}, decodings, {}, sources, references))
+
+
+@pytest.mark.parametrize("splits", [("valid", "test"), ("test", "valid")])
+def test_splits_are_compared_in_the_order_in_which_they_are_named(
+    folder: Path, splits: tuple[str, str]
+) -> None:
+    assert compared(splits).baseline.metrics["chrf"].score == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("language", "tokenizer", "expected"), [("zh", None, "zh"), ("zh", "char", "char"), ("xb", None, "13a")]
+)
+def test_words_are_those_of_the_first_runs_language_unless_others_are_named(
+    folder: Path, language: str, tokenizer: BleuTokenizer | None, expected: str
+) -> None:
+    assert f"tok:{expected}|" in compared(("test",), language, tokenizer).signatures["bleu"]
 
 
 def test_what_a_run_cost_is_in_its_last_line(tmp_path: Path) -> None:

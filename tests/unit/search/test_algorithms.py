@@ -22,10 +22,11 @@ from l2s_nmt.search.roll_out.bandit import Bandit, Exploration
 from l2s_nmt.search.roll_out.deviations import Deviations
 from l2s_nmt.search.roll_out.reference_costs import ReferenceActions, ReferenceCosts
 from l2s_nmt.search.roll_out.trajectory_loss import TrajectoryLoss
+from l2s_nmt.search.sampling import Decoding
 from l2s_nmt.search.search import Search
 from l2s_nmt.training.build import build_limit, build_objective
 from l2s_nmt.training.build_search import build_search
-from tests.searches import TEXTS, recipe_of, search_of
+from tests.searches import LIMIT, TEXTS, recipe_of, search_of
 from tests.tiny import POSITIONS, VOCABULARY, random_batch, shared_policy
 
 # Algorithm: who rolls in, what the roll-out stage is, who finishes (if anybody does), the loss.
@@ -89,6 +90,10 @@ def test_dagger_keeps_what_it_labelled_and_trusts_the_reference_less_and_less() 
     assert isinstance(search.roll_out.reference, EditDistance)
 
 
+def test_dagger_and_aggrevate_choose_who_rolls_in_by_sentence() -> None:
+    assert built("dagger").roll_in.mix_unit == built("aggrevate").roll_in.mix_unit == "sentence"
+
+
 def test_searn_rolls_in_and_out_by_one_mixture() -> None:
     search = built("searn")
     assert isinstance(search.roll_out, Deviations)
@@ -109,6 +114,30 @@ def test_lols_reuses_its_greedy_roll_in_and_compares_candidates_by_common_draws(
     assert not sampled.roll_out.own_is_greedy
 
 
+@pytest.mark.parametrize("algorithm", ["searnn", "searn", "aggrevate"])
+def test_what_a_reference_may_have_written_is_not_taken_for_what_the_learner_would_go_on_with(
+    algorithm: str,
+) -> None:
+    search = built(algorithm)
+    assert search.roll_in.decoding == Decoding()  # greedy, where the learner writes
+    assert isinstance(search.roll_out, Deviations)
+    assert not search.roll_out.roll_out.own_is_greedy
+
+
+@pytest.mark.parametrize("quality", ["suboptimal", "bad"])
+def test_a_poor_reference_that_rolls_in_writes_what_it_says_and_not_the_target(quality: str) -> None:
+    assert built("searnn").roll_in.reference is None
+    assert isinstance(built("searnn", reference={"quality": quality}).roll_in.reference, Noisy)
+
+
+def test_without_targets_a_search_has_its_cost_where_that_needs_none() -> None:
+    own = {"name": "own", "function": "operator:add"}
+    for settings, has_cost in ((recipe_of("bandit_lols"), False), (recipe_of("bandit_lols", cost=own), True)):
+        search = build_search(settings.search, LIMIT, TEXTS, has_targets=False)
+        assert search is not None
+        assert (search.cost is not None) == has_cost
+
+
 def test_hierarchical_is_lols_where_a_segment_failed() -> None:
     search, lols = built("hierarchical"), built("lols")
     assert isinstance(search.roll_out, Deviations)
@@ -122,6 +151,15 @@ def test_a_bandit_deviates_once() -> None:
     search = built("bandit_lols")
     assert isinstance(search.roll_out, Bandit)
     assert (search.roll_out.states.name, search.roll_out.states.per_sentence) == ("uniform", 1)
+
+
+@pytest.mark.parametrize(("loss", "alpha"), [("cost_regression", 3.0), ("kl", None)])
+def test_the_policy_predicts_what_a_bandit_did_not_see_where_it_is_trained_to(
+    loss: str, alpha: float | None
+) -> None:
+    bandit = built("bandit_lols", loss={"name": loss, "alpha": 3.0}).roll_out
+    assert isinstance(bandit, Bandit)
+    assert bandit.alpha == alpha
 
 
 def test_settings_on_top_reach_the_parts() -> None:
@@ -189,6 +227,8 @@ def test_numbers_of_the_rows_and_on_top_reach_the_parts() -> None:
     assert isinstance(bandit, Bandit)
     assert (bandit.exploration, bandit.estimator) == (Exploration("bootstrap", 0.3, 1.0, 9), "ips")
     assert built("lols", roll_in={"decoding": "sample", "top_k": 6}).roll_in.decoding.top_k == 6
+    beam = built("minimum_risk", roll_in={"decoding": "beam", "beam": 4, "samples": 3}).roll_in.decoding
+    assert (beam.beam, beam.best) == (4, 3)
     tree = built(
         "search_expert", reference={"simulations": 5, "exploration": 2.5, "parallel": 3}, decisions={"k": 6}
     ).roll_out

@@ -161,6 +161,28 @@ def test_draws_belong_to_the_sentence_and_the_update() -> None:
     assert not all((drawn[:, n] == drawn[:, 0]).all() for n in range(1, 8))
 
 
+def test_the_action_is_the_one_at_the_draw_of_the_sentence() -> None:
+    for update in range(6):
+        outcome, branches = watched("ips", GREEDY, update, 0.5)
+        decisions = outcome.decisions
+        scores, _ = context().score(trajectories_of(GREEDY).tokens, decisions.sentence, decisions.position)
+        q = BANDIT.exploration(scores.gather(1, decisions.actions), decisions.mask)
+        own = Draws(4, update).uniform("bandit", batch().rows[decisions.sentence], 1)
+        expected = (q.cumsum(1) > own * q.sum(1, keepdim=True)).int().argmax(1)
+        assert torch.equal(tried(outcome, branches).int().argmax(1), expected)
+
+
+def test_the_cheapest_action_costs_nothing_be_it_the_only_one() -> None:
+    constant: RollOutPolicy = Watched(LEARNED, [], 1.0)  # type: ignore[assignment]
+    best = CandidateChoice("top_k", 1, None)  # and EOS, where it is not the best
+    bandit = replace(BANDIT, states=ALL, candidates=best, estimator="ips", roll_out=constant)
+    with torch.no_grad():
+        outcome = bandit(context(), trajectories_of(GREEDY))
+    mask = outcome.decisions.mask
+    assert (mask.sum(1) == 1).any()
+    assert not outcome.costs.costs.masked_fill(~mask, torch.inf).amin(1).any()
+
+
 def test_bootstrap_counts_the_votes_of_dropout_masks_and_leaves_the_policy_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

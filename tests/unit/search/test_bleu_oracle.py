@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from l2s_nmt.search.context import LengthLimit
+from l2s_nmt.search.context import LengthLimit, see
 from l2s_nmt.search.costs.bleu import SentenceBleu, Smoothing, bleu_cost
 from l2s_nmt.search.costs.cost import OnTokens
 from l2s_nmt.search.decisions.states import StateChoice
@@ -166,6 +166,15 @@ def test_it_finds_what_no_suffix_says() -> None:
     assert rest.words == (2, 3, 4, 5)
 
 
+@pytest.mark.parametrize("budget", range(4))
+def test_no_more_is_expanded_than_the_budget_says(budget: int) -> None:
+    found = search("add_k", [Target([2, 3, 4, 5, 6, 7, 8, 9])], [5, 6, 7, 8, 9], 0.0, budget)
+    assert not found.proven
+    # Each word needs a step, and the first improves on what is known.
+    assert len(found.words or ()) <= budget
+    assert (found.words is not None) == (budget > 0)
+
+
 def test_the_best_suffix_stays_where_nothing_is_better() -> None:
     found = completed(BleuOracle("exp", 0), [[], [A], [A, B, EOS]], [[A, B, C]])
     assert [row[:n] for row, n in zip(found.tokens.tolist(), found.lengths.tolist(), strict=True)] == [
@@ -249,3 +258,8 @@ def test_the_search_reports_the_gap() -> None:
         assert notes["oracle_asked"] == len(experience.decisions)
         assert (notes["oracle_proven"] == notes["oracle_asked"]) == proven
         assert (notes["oracle_gap"] == 0) == proven
+        decisions = experience.decisions
+        prefixes = experience.trajectories.tokens[decisions.sentence]
+        seen = see(policy, batch, Draws(1, 0), limit)
+        whole = oracle.complete(seen, prefixes, decisions.position, decisions.sentence)
+        assert notes["oracle_gap"] == pytest.approx(float((whole.losses - whole.bounds).sum()))

@@ -18,7 +18,7 @@ from l2s_nmt.search.costs.cost import OnTokens
 from l2s_nmt.search.costs.edit_distance import edit_distance_cost
 from l2s_nmt.search.costs.overlap import hamming_cost
 from l2s_nmt.search.decisions.candidates import CandidateChoice, CandidatesName
-from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.randomness import PLACES, Draws
 from l2s_nmt.search.reference.copy import Copy
 from l2s_nmt.search.reference.edit_distance import EditDistance
 from l2s_nmt.search.reference.protocol import Reference
@@ -259,3 +259,12 @@ def test_draws_belong_to_sentence_and_position(name: Name) -> None:
     assert moved == [whole[1], whole[3], whole[0]]
     assert chosen(rows, sentence, position, Draws(1, 3)) != whole
     assert chosen(rows, sentence, position, Draws(2, 2)) != whole
+
+
+def test_sentences_that_are_far_apart_have_draws_of_their_own() -> None:
+    """Whatever the position: a state is not known by the sum of the two."""
+    target = [4, 5, 6, 4, EOS]
+    context = context_of([target] * 2, [0, PLACES])
+    choice, scores = CandidateChoice("sampled", 6, None), random_scores(1, 3).expand(2, -1)
+    decisions = choice(context, written(context), torch.tensor([0, 1]), torch.tensor([1, 0]), scores)
+    assert decisions.actions[0].tolist() != decisions.actions[1].tolist()

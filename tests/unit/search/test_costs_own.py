@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from l2s_nmt.search.costs.cost import Cost, OnTokens
 from l2s_nmt.search.costs.edit_distance import edit_distance_cost
 from l2s_nmt.search.costs.own import load_function
 from l2s_nmt.search.costs.table import build_cost
-from l2s_nmt.search.costs.text import OnText, OnWords, words_13a
+from l2s_nmt.search.costs.text import OnText, OnWords, words_13a, words_by
 
 PAD, EOS = 0, 1
 PIECES = ["", "", " the", " cat", " Cat", "s", " and", ",", " 3", ".5", " sat", " on", " mat", "!", ".", "5"]
@@ -61,7 +62,9 @@ def build(name: str, **settings: Any) -> Cost:
     return build_cost(name, decode_target=decode, decode_source=decode_source, **settings)
 
 
-@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+@pytest.mark.parametrize(
+    "kind", [list, tuple, np.array, torch.tensor, partial(torch.tensor, dtype=torch.bfloat16)]
+)
 def test_an_own_function_sees_all_texts_in_one_call(kind: Callable[[list[float]], Any]) -> None:
     calls = []
 
@@ -148,6 +151,15 @@ def test_own_functions_are_found_in_the_current_directory(
     assert sys.path == path
 
 
+def test_a_module_of_the_current_directory_comes_before_an_installed_one_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    Path("this.py").write_text("def loss(*texts):\n    return [0.5]\n")
+    assert load_function("this:loss")() == [0.5]
+
+
 @pytest.mark.parametrize(
     "name", ["loss", "module:", ":loss", "a b:c", "costs.py:loss", "module:a.b", "..m:loss"]
 )
@@ -161,6 +173,12 @@ def test_the_table_builds_what_it_says() -> None:
     assert build("edit_distance") == OnTokens(edit_distance_cost)
     assert build("bleu", smoothing="exp", unit="words") == OnWords(SentenceBleu("exp"), decode, words_13a)
     assert build("chrf") == OnWords(chrf_cost, decode, characters)
+
+
+def test_the_words_of_another_language_are_those_of_every_cost_but_the_one_on_characters() -> None:
+    words = words_by("zh")
+    assert build("bleu", unit="words", words=words) == OnWords(SentenceBleu("add_k"), decode, words)
+    assert build("chrf", words=words) == OnWords(chrf_cost, decode, characters)
 
 
 @pytest.mark.parametrize(

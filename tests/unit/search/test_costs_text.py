@@ -174,6 +174,11 @@ def test_costs_on_words_are_those_of_the_text(name: str, batch: list[tuple[list[
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-5, rtol=0)
 
 
+def test_a_hyphen_joins_lines_within_a_text_and_not_at_its_end() -> None:
+    assert words_13a("a well-\nknown well-\n") == ["a", "wellknown", "well-"]
+    assert sacrebleu.sentence_bleu("well-\n", ["well-"], use_effective_order=True).score == pytest.approx(100)
+
+
 def test_words_differ_from_tokens() -> None:
     batch = make_batch([[[2, 3, 5, 7]]])
     assert score(build("edit_distance"), [[2, 3, 7]], [0], batch).tolist() == [0.25]

@@ -234,6 +234,20 @@ def test_both_supports_are_the_same_where_all_actions_are_listed(name: str, know
     torch.testing.assert_close(values[0], brute_force(name, replace(first, costs=CostVectors(costs.costs))))
 
 
+@each_support
+@each_loss
+def test_what_is_not_there_has_no_share_by_rounding(name: str, support: Support) -> None:
+    """Where all actions are listed, and the only cheap one is less probable than single precision can tell from 0."""
+    problem = random_problem(3, size=6, width=6, support=support)
+    logits = torch.cat([torch.full((9, 1), -25.0), problem.logits.detach()[:, 1:] / 3], 1)
+    full = replace(problem.decisions, actions=torch.arange(6).expand(9, 6), mask=torch.ones(9, 6).bool())
+    costs = CostVectors(torch.tensor([0.0] + [9.0] * 5).expand(9, 6), torch.zeros(9))
+    exact, rounded = (
+        Problem(each, full, costs, support).loss(name, 9.0) for each in (logits, logits.float())
+    )
+    torch.testing.assert_close(rounded.double(), exact, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if LOSSES[name].normalises])
 def test_support_of_the_candidates_leaves_all_others_alone(name: str) -> None:
     problem = random_problem(4, support="candidates")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch, collate
-from l2s_nmt.search.context import Context, LengthLimit, see
+from l2s_nmt.search.context import SIMULATED, Context, LengthLimit, see
 from l2s_nmt.search.costs.bleu import SentenceBleu
 from l2s_nmt.search.costs.cost import Cost, OnTokens
 from l2s_nmt.search.costs.edit_distance import edit_distance_cost
@@ -121,17 +121,27 @@ def sentences_of(
 @pytest.mark.parametrize("parallel", [1, 7])
 def test_enough_simulations_are_exhaustive(cost: Cost, parallel: int) -> None:
     sentence, position = states(0, 1, 2)
-    reference = MonteCarloTree(cost, 100, 1.5, K, parallel)
-    decisions, costs = reference.costs(context(SHORT), tokens(), sentence, position)
+    limits = [2, 4, 3, 4]
+    seen = replace(context(SHORT), limits=torch.tensor(limits))
+    reference = MonteCarloTree(cost, 400, 1.5, K, parallel)
+    decisions, costs = reference.costs(seen, tokens(), sentence, position)
     assert torch.equal(decisions.sentence, sentence)
     assert torch.equal(decisions.position, position)
-    whole = reference.complete(context(SHORT), tokens()[sentence], position, sentence)
+    whole = reference.complete(seen, tokens()[sentence], position, sentence)
     for n, found in enumerate(by_action(decisions, costs)):
         owner, prefix = int(sentence[n]), tokens()[sentence[n], : position[n]].tolist()
-        expected = exhaustive(cost, owner, prefix, 3)
+        expected = exhaustive(cost, owner, prefix, limits[owner])
         best = min(expected.values())
         assert found == pytest.approx({token: loss - best for token, loss in expected.items()})
         assert whole.losses[n].item() == best
+
+
+@pytest.mark.parametrize(("simulations", "parallel"), [(1, 1), (7, 1), (7, 3), (2, 5), (6, 4)])
+def test_as_many_sentences_are_written_as_are_asked_for(simulations: int, parallel: int) -> None:
+    seen = context(LengthLimit(0, 7))
+    reference = MonteCarloTree(EDITS, simulations, 1.5, 3, parallel)
+    reference.complete(seen, tokens(), *reversed(states(0)))
+    assert seen.notes[SIMULATED] == 4 * simulations
 
 
 def test_what_the_policy_would_not_say_is_considered() -> None:
@@ -215,6 +225,14 @@ def test_at_the_limit_and_behind_it_one_more_token_is_written(position: int) -> 
         )
         assert whole.losses[n].item() == min(expected.values())
         assert whole.lengths[n] <= position + 2
+
+
+def test_a_sentence_that_is_cut_is_given_its_end() -> None:
+    def shortness(hypotheses: Tensor, lengths: Tensor, sentence: Tensor, batch: Batch, /) -> Tensor:
+        return 1 / (1 + lengths.float())
+
+    rows, _ = sentences_of(MonteCarloTree(shortness, 30, 1.5, K), SHORT, 2)
+    assert [len(row) for row in rows] == [4] * 4  # and the last is EOS
 
 
 def test_of_sentences_whose_cost_is_no_number_the_greedy_one_is_taken() -> None:

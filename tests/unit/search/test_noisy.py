@@ -13,7 +13,7 @@ from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.search.costs.cost import Cost
-from l2s_nmt.search.randomness import Draws
+from l2s_nmt.search.randomness import SENTENCES, Draws
 from l2s_nmt.search.reference.copy import Copy
 from l2s_nmt.search.reference.edit_distance import EditDistance
 from l2s_nmt.search.reference.noisy import Noise, Noisy, distorted
@@ -100,6 +100,13 @@ def test_the_teacher_is_the_same_at_every_update_and_another_for_every_seed() ->
     one, two = sentences(distorted(again, 3, "suboptimal", 0.5))
     assert one == first[0]
     assert one != two
+
+
+def test_the_samples_of_a_sentence_have_one_teacher() -> None:
+    rows = [5, 5 + SENTENCES, 5 + 2 * SENTENCES]
+    samples = context_of([[[2, 3, 4, 5, 6, 7]]] * 3, rows=rows).batch
+    one, *others = sentences(distorted(samples, 3, "suboptimal", 0.5))
+    assert others == [one, one]
 
 
 def test_a_bad_teacher_reverses_the_words() -> None:

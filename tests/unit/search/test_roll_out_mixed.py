@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from l2s_nmt.search.context import LengthLimit, see
 from l2s_nmt.search.costs.cost import OnTokens
+from l2s_nmt.search.decisions.candidates import CandidateChoice
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.reference.suffix import Suffix
 from l2s_nmt.search.roll_in import RollIn
+from l2s_nmt.search.roll_out.branches import branches_of
+from l2s_nmt.search.roll_out.deviations import decide
 from l2s_nmt.search.roll_out.finish import MixUnit, RollOutPolicy
 from l2s_nmt.search.schedules import Schedule
 from tests.tiny import shared_policy
 from tests.unit.search.test_roll_out import (
+    ALL,
     BLEU,
     COSTS,
     DRAWS,
     EVERY_REFERENCE,
     LEARNED,
     LIMIT,
+    REFERENCE,
     ROLL_INS,
+    SAMPLED,
     UNITS,
     assert_same,
     batch,
     branches_from,
     by_hand,
     completed,
+    context,
     each,
     learned_token,
     loss,
@@ -89,6 +98,28 @@ def test_drawn_once_all_branches_of_the_unit_are_finished_by_one_of_the_two(
     assert np.mean(chosen) == pytest.approx(0.3, abs=0.12)
 
 
+@dataclass(frozen=True)
+class Noted(Draws):
+    """Draws that remember for what the roll-outs asked them."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def uniform(self, purpose: str, sentences: Tensor, count: int) -> Tensor:
+        if purpose == "roll_out":
+            self.asked.extend(sentences.tolist())
+        return super().uniform(purpose, sentences, count)
+
+
+@pytest.mark.parametrize("unit", UNITS[1:])
+@torch.no_grad()
+def test_every_unit_has_a_draw_of_its_own(unit: MixUnit) -> None:
+    draws = Noted(DRAWS.seed, DRAWS.update)
+    branches, trunk = branches_from(SAMPLED)
+    mixed(unit)(replace(context(), draws=draws), trunk, branches)
+    units = [place(unit, *branch) for branch in each(branches)]
+    assert len(set(zip(draws.asked, units, strict=True))) == len(set(draws.asked)) == len(set(units))
+
+
 @ROLL_INS
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize(("p", "pure"), [(0.0, LEARNED), (1.0, EVERY_REFERENCE)], ids=["0", "1"])
@@ -113,6 +144,18 @@ def test_the_probability_is_that_of_the_update() -> None:
         fixed = mixed("sentence", 1 - update / 10)
         draws = Draws(1, update)
         assert torch.equal(losses_of(falling, draws=draws), losses_of(fixed, draws=draws))
+
+
+@pytest.mark.parametrize("policy", [LEARNED, mixed("state")], ids=["learned", "state"])
+@torch.no_grad()
+def test_a_branch_behind_the_limit_ends_with_its_candidate(policy: RollOutPolicy) -> None:
+    """Such as those of a reference's roll-in, of which some are as long as all trajectories."""
+    seen = see(shared_policy(), batch(), DRAWS, LengthLimit(0, 1))
+    trajectories = REFERENCE(seen)
+    decisions, trunk = decide(seen, trajectories, ALL, CandidateChoice("top_k", 2, None))
+    branches, _, _ = branches_of(trajectories, decisions)
+    expected = torch.tensor([loss(BLEU, prefix, row) for row, prefix in each(branches)])
+    torch.testing.assert_close(policy(seen, trunk, branches), expected, atol=1e-6, rtol=0)
 
 
 @ROLL_INS

@@ -105,6 +105,11 @@ def test_top_k_and_top_p_keep_the_tokens_they_say_with_their_scores(
         assert torch.equal(after[list(stay)], before[list(stay)])
 
 
+def test_tokens_that_reach_top_p_exactly_are_enough() -> None:
+    kept = Decoding("sample", top_p=0.5).kept(torch.zeros(1, 4))
+    assert kept.isfinite().tolist() == [[True, True, False, False]]
+
+
 @pytest.mark.parametrize(
     "all_of_them", [Decoding("sample"), Decoding("sample", top_p=1.0), Decoding("sample", top_k=6)]
 )

@@ -119,6 +119,13 @@ def test_shortcuts_equal_the_way_that_works_for_any_cost(
             assert torch.equal(ours, theirs)
 
 
+def test_a_word_said_more_often_than_a_byte_can_count() -> None:
+    prefixes, references = [[FIRST] * 70], [[[FIRST] * 70]]
+    direct, expected = found(prefixes, references, COSTS["bleu"]), built(COSTS["bleu"], prefixes, references)
+    for ours, theirs in zip(direct, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("smoothing", ["exp", "add_k"])
 def test_best_suffix_under_sacrebleu(smoothing: Smoothing) -> None:
     metric = sacrebleu.BLEU(

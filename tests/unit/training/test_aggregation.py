@@ -15,6 +15,7 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
+from l2s_nmt.training import aggregation
 from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.objective import Counts, Losses, Watch
 from tests.searches import search_of
@@ -83,6 +84,11 @@ def test_all_that_is_kept_is_replayed_evenly(tmp_path: Path) -> None:
     assert drawn(aggregate, 2) in ([0], [1])
 
 
+def test_each_update_draws_anew_how_far_it_goes_back(tmp_path: Path) -> None:
+    aggregate = filled(tmp_path, 60, capacity=4)
+    assert {update - drawn(aggregate, update)[0] for update in range(4, 60)} == {1, 2, 3, 4}
+
+
 def test_several_are_replayed_and_none_twice(tmp_path: Path) -> None:
     aggregate = filled(tmp_path, 30, replay=5)
     for update in range(5, 30):
@@ -104,6 +110,18 @@ def test_going_on_forgets_what_will_be_made_again(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"half")
     aggregate.resume(6)
     assert sorted(path.name[:8] for path in tmp_path.iterdir()) == [f"{u:08d}" for u in range(6)]
+
+
+def test_an_interrupted_write_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    filled(tmp_path, 1)
+    monkeypatch.setattr(aggregation, "save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        filled(tmp_path, 1)
+    assert drawn(filled(tmp_path, 0), 1) == [0]
 
 
 def test_old_ones_go_when_nothing_can_draw_them(tmp_path: Path) -> None:
@@ -181,10 +199,13 @@ class Seen:
         return BOTH(policy, batch, experience, counts, watch)
 
 
-def test_what_is_replayed_is_learned_from_with_its_own_sentences_and_counts(tmp_path: Path) -> None:
-    seen = Seen([])
+@pytest.mark.parametrize("samples", [1, 4])
+def test_what_is_replayed_is_learned_from_with_its_own_sentences_and_counts(
+    samples: int, tmp_path: Path
+) -> None:
+    seen, search = Seen([]), replace(AGGREVATED, samples=samples)
     aggregate = Aggregate(tmp_path / "run" / "aggregated", 1, 1000, 3, 0, 1)
-    Sitting(tmp_path / "run", replace(LIMITS, max_updates=6), AGGREVATED, aggregate, seen).run()
+    Sitting(tmp_path / "run", replace(LIMITS, max_updates=6), search, aggregate, seen).run()
     earlier, parts = [seen.calls[0]], seen.calls[1:]
     assert len(parts) == 2 * 5
     for new, old in zip(parts[::2], parts[1::2], strict=True):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
@@ -59,6 +60,27 @@ def test_the_policy_searches_without_dropout_and_learns_with_it(tmp_path: Path) 
 
     Sitting(tmp_path, search=Watched(search), objective=objective).run()
     assert modes == [("search", False, False), ("learn", True, True)] * 12
+
+
+class Second(Accelerator):  # type: ignore[misc]  # accelerate has no types
+    """Of one process that takes itself for the second."""
+
+    process_index = 1
+
+
+def test_dropout_is_drawn_anew_in_every_update_and_process(tmp_path: Path) -> None:
+    drawn: list[float] = []
+
+    def objective(policy: Policy, *arguments: Any) -> tuple[Tensor, Losses]:
+        drawn.append(float(torch.rand(())))
+        return TEACHER_FORCING(policy, *arguments)
+
+    for kind in (Accelerator, Second):
+        sitting = Sitting(tmp_path / kind.__name__, objective=objective, accelerator=kind(cpu=True))
+        # Whichever it takes itself for, it has all sentences.
+        sitting.trainer.data = replace(sitting.trainer.data, split=lambda rows, parts: [rows] * 2)
+        sitting.run()
+    assert len(set(drawn)) == len(drawn) == 24
 
 
 @pytest.mark.parametrize("search", [None, LOLS, AGGREVATED], ids=["teacher forcing", "lols", "aggrevated"])
@@ -118,6 +140,13 @@ def test_the_mean_of_the_observed_losses_reaches_the_search_and_nothing_else_is_
     sitting.run()
     assert levels == pytest.approx([0, 0, 0.5, 1, 1.5])
     assert not any("roll_in_cost" in line for line in sitting.lines_of("train"))
+
+
+def test_the_mean_of_the_observed_losses_forgets_what_is_long_past() -> None:
+    progress = Progress()
+    for loss in [0.0] * 200 + [1.0]:
+        progress.observe(loss)
+    assert progress.level == pytest.approx(0.01)
 
 
 def test_ends_when_the_roll_outs_are_used_up(tmp_path: Path) -> None:

@@ -12,7 +12,15 @@ import torch
 from l2s_nmt.data.batches import Batch, collate
 from l2s_nmt.search.search import Experience
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
-from l2s_nmt.training.measures import Sums, cost_of, cost_range, score_sums, search_sums, summarise
+from l2s_nmt.training.measures import (
+    Sums,
+    cost_of,
+    cost_range,
+    score_sums,
+    search_sums,
+    share_out,
+    summarise,
+)
 
 # Three states with tokens 0 … 3. At the first 2 and 3 are listed, at the second 1 alone, at the third 0 and 2.
 DECISIONS = Decisions(
@@ -107,6 +115,12 @@ def test_sums_and_ratios_by_hand() -> None:
     )
 
 
+def test_the_length_ratio_is_of_sentences_that_have_a_target() -> None:
+    mixed = collate([[1, 0], [2, 0]], [[3, 1, 0], [0]], np.arange(2), 9, [[[3, 1, 0]], []])
+    sums = search_sums(EXPERIENCE, mixed, None)
+    assert summarise({name: float(value) for name, value in sums.items()})["length_ratio"] == round(4 / 3, 6)
+
+
 def test_with_full_cost_vectors_every_choice_is_known() -> None:
     found = sums_of(FULL, scores(1, 0, 0))
     sums = Sums()
@@ -170,6 +184,18 @@ def test_sums_add_up_tensors_and_numbers_until_they_are_taken() -> None:
     for kept in (sums, again):
         assert kept.take() == {"a": 2.5, "b": 2.0}
         assert kept.take() == {}
+
+
+def test_sums_are_shared_out_to_other_processes_than_those_that_saved_them() -> None:
+    """Numbers are added up over processes; times, which all of them measure, are averaged."""
+    saved: list[dict[str, torch.Tensor | float]] = [
+        {"tokens": 10.0, "seconds": 3.0},
+        {"tokens": 20.0, "seconds": 5.0},
+    ]
+    assert [share_out(saved, rank, 2) for rank in range(2)] == saved
+    shared = [share_out(saved, rank, 4) for rank in range(4)]
+    assert sum(float(sums.get("tokens", 0.0)) for sums in shared) == 30
+    assert sum(float(sums.get("seconds", 0.0)) for sums in shared) / 4 == 4
 
 
 def test_adding_does_not_change_what_was_given() -> None:

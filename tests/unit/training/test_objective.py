@@ -105,7 +105,7 @@ def test_label_smoothing_mixes_in_the_uniform_distribution() -> None:
 
 def test_states_of_several_trajectories_count_as_if_each_were_looked_at() -> None:
     policy = new_policy()
-    batch = random_batch(policy, 5, seed=6)
+    batch = random_batch(policy, 40, seed=6)  # of more states than scores are made of at once
     search = replace(AGGREVATED, samples=6)
     apart = replace(
         search, roll_out=lambda context, found: search.roll_out(replace(context, source=None), found)

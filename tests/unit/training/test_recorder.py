@@ -14,14 +14,16 @@ from torch import Tensor
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.errors import Interrupted
 from l2s_nmt.model import Policy
-from l2s_nmt.search.search import Experience
+from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.training import recorder
 from l2s_nmt.training.checkpoints import Progress, list_checkpoints
 from l2s_nmt.training.energy import Counter
 from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.objective import Counts, Losses, Watch
+from l2s_nmt.training.validate import Validation
 from tests.helpers import read_lines
 from tests.unit.training.sitting import (
+    AGGREVATED,
     BOTH,
     EPOCH,
     LIMITS,
@@ -144,6 +146,15 @@ def test_while_nothing_is_right_the_newest_weights_are_the_best(tmp_path: Path) 
     assert same(sitting.saved["best"], sitting.validated[2])
 
 
+def test_while_nothing_is_right_weights_that_are_no_numbers_are_not_the_best(tmp_path: Path) -> None:
+    sitting = Sitting(tmp_path, replace(LIMITS, max_updates=2, validate_every=1))
+    perplexities: list[float | None] = [9.0, None]
+    sitting.trainer.recorder.validate = lambda: Validation(
+        0.0, perplexities.pop(0), 1.0, 0.0, 0.0, ("a", "b", "c")
+    )
+    assert sitting.run().best_update == 1
+
+
 @pytest.mark.parametrize("averaging", ["none", "ema", "last"])
 def test_the_best_weights_are_those_of_the_best_validation(averaging: str, tmp_path: Path) -> None:
     scores = [1.0, 3.0, 2.0, 2.5]
@@ -168,28 +179,43 @@ def test_averaging_does_not_touch_the_training(tmp_path: Path) -> None:
     assert same(weights(plain.policy), weights(averaged.policy))
 
 
-def test_the_log_sums_up_the_updates_since_the_last_line(tmp_path: Path) -> None:
-    terms: list[tuple[float, float, Counts]] = []
+def test_of_sources_alone_no_target_tokens_are_told(tmp_path: Path) -> None:
+    limits = replace(LIMITS, max_updates=1, log_every=1)
+    for folder, with_targets in ((tmp_path / "pairs", True), (tmp_path / "sources", False)):
+        sitting = Sitting(folder, limits)
+        if not with_targets:
+            sitting.targets = [[sitting.policy.eos]] * SENTENCES
+        sitting.run()
+        (line,) = (line for line in read_lines(folder / "metrics.jsonl") if line["kind"] == "train")
+        assert ("target_tokens_per_second" in line) == with_targets
+
+
+@pytest.mark.parametrize("search", [LOLS, replace(AGGREVATED, samples=4)], ids=["lols", "several visits"])
+def test_the_log_sums_up_the_updates_since_the_last_line(search: Search, tmp_path: Path) -> None:
+    terms: list[tuple[float, float, float, Counts]] = []
 
     def objective(
         policy: Policy, batch: Batch, experience: Experience, counts: Counts, watch: Watch | None
     ) -> tuple[Tensor, Losses]:
         loss, losses = BOTH(policy, batch, experience, counts, watch)
         assert losses.cross_entropy is not None
-        terms.append((float(loss.detach()), float(losses.cross_entropy), counts))
+        terms.append((float(loss.detach()), float(losses.cross_entropy), float(losses.search), counts))
         return loss, losses
 
-    sitting = Sitting(tmp_path, search=LOLS, objective=objective)
+    sitting = Sitting(tmp_path, search=search, objective=objective)
     progress = sitting.run()
     lines = sitting.lines_of("train")
     assert [line["update"] for line in lines] == [4, 8, 12]
     for index, line in enumerate(lines):
         window = terms[4 * index : 4 * index + 4]
-        assert line["loss"] == pytest.approx(sum(loss for loss, _, _ in window) / 4, abs=1e-5)
-        tokens = sum(counts.tokens for _, _, counts in window)
-        assert line["cross_entropy"] == pytest.approx(sum(sum_ for _, sum_, _ in window) / tokens, abs=1e-5)
-        assert {"search_loss", "chosen_cost", "roll_in_cost", "entropy", "length_ratio"} <= line.keys()
-    assert lines[-1]["roll_outs"] == progress.roll_outs > 0
+        losses, entropies, searches, counts = zip(*window, strict=True)
+        tokens, states = sum(each.tokens for each in counts), sum(each.states for each in counts)
+        assert line["loss"] == pytest.approx(sum(losses) / 4, abs=1e-5)
+        assert line["cross_entropy"] == pytest.approx(sum(entropies) / tokens, abs=1e-5)
+        assert line["search_loss"] == pytest.approx(sum(searches) / states, abs=1e-5)
+        assert {"chosen_cost", "roll_in_cost", "entropy", "length_ratio"} <= line.keys()
+    assert lines[-1]["roll_outs"] == progress.roll_outs
+    assert (progress.roll_outs > 0) == (search is LOLS)
     assert lines[-1]["sentences"] == 12 * ROWS_A_BATCH
 
 

@@ -137,6 +137,18 @@ def test_an_update_with_a_cost_that_is_not_finite_is_skipped_and_not_kept(
     assert kept == set(range(12)) - {2, 5}
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_update_that_observed_a_loss_that_is_not_finite_is_skipped_and_forgotten(
+    value: float, tmp_path: Path
+) -> None:
+    def search(policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
+        losses = torch.full((len(batch),), value if draws.update == 2 else 0.5)
+        return replace(AGGREVATED(policy, batch, draws, level), observed=losses)
+
+    progress = Sitting(tmp_path, search=Watched(search), objective=BOTH).run()
+    assert (progress.skipped, progress.level) == (1, 0.5)
+
+
 def test_what_the_checkpoint_before_the_newest_needs_is_kept(tmp_path: Path) -> None:
     """So that a run goes on as if nothing had happened when the newest is damaged."""
     settings: dict[str, Any] = {
