@@ -6,12 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import EncoderDecoderCache, GenerationConfig, PreTrainedModel, StoppingCriteriaList
+from transformers import (
+    EncoderDecoderCache,
+    GenerationConfig,
+    MarianMTModel,
+    PreTrainedModel,
+    StoppingCriteriaList,
+)
 from transformers.modeling_outputs import BaseModelOutput
 
 from l2s_nmt.decoder_state import DecoderState, Memory, Trunk
@@ -20,6 +27,9 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.output_layer import Part, loss_in_parts
 from l2s_nmt.packing import groups_by_length
 from l2s_nmt.shared_prefixes import OwnPrefixes, Prefixes, SharedPrefixes
+
+_CACHE = "cache" if "cache" in signature(MarianMTModel.forward).parameters else "past_key_values"
+"""What all models of transformers call the cache: it was renamed in 5.24."""
 
 _PASS = {True: 64, False: 16_384}
 """Tokens that a pass through the decoder is worth, on a CPU and elsewhere: what it costs to begin one."""
@@ -168,8 +178,8 @@ class Policy(nn.Module):
                 encoder_outputs=BaseModelOutput(last_hidden_state=memory.hidden),
                 attention_mask=memory.mask,
                 decoder_input_ids=inputs,
-                past_key_values=cache,
                 use_cache=cache is not None,
+                **{_CACHE: cache},
             )
             return self._taken
         finally:

@@ -155,6 +155,7 @@ def test_what_the_checkpoint_before_the_newest_needs_is_kept(tmp_path: Path) -> 
         "search": AGGREVATED,
         "objective": BOTH,
         "limits": replace(LIMITS, checkpoint_every=4),
+        "bleus": lambda sitting: 1.0,  # a new best would have a checkpoint of its own
     }
 
     def sitting(folder: Path) -> Sitting:
