@@ -314,7 +314,7 @@ def test_no_states_and_no_division_by_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda each: each.sum(), lambda each: each[1:], lambda each: float(each.sum())]
+    "wrong", [lambda each: each.sum(), lambda each: each[1:], lambda each: float(each.detach().sum())]
 )
 def test_a_loss_that_is_not_one_of_each_state_is_refused(wrong: Callable[[Tensor], Any]) -> None:
     policy, batch = new_policy(), random_batch(new_policy(), 3, seed=2)
