@@ -1,17 +1,11 @@
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from l2s_nmt.errors import UserError
-from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import (
     as_settings,
     dump_recipe,
@@ -200,6 +194,13 @@ def test_an_override_is_named_where_it_is_at_fault(file: Path) -> None:
     assert f"{file}, line 7: model.architecture.heads" in refused(file, "model={dropout: 0.2}")
 
 
+def test_a_section_that_is_null_has_its_defaults(file: Path) -> None:
+    usual = make_recipe({"data": {"files": "there", "source_language": "de", "target_language": "en"}})
+    assert read_recipe(file).training != usual.training
+    reset = read_recipe(file, ["training=null", "model=null"])
+    assert (reset.training, reset.model) == (usual.training, usual.model)
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 
@@ -220,6 +221,13 @@ def test_an_unknown_key_names_file_line_path_and_the_nearest(file: Path) -> None
     assert message.startswith(
         "override 'search.loss.wieght=1': unknown key search.loss.wieght; did you mean weight?"
     )
+
+
+def test_a_key_that_belongs_into_a_section_is_found_there(file: Path) -> None:
+    message = refused(file, "learning_rate=1")
+    assert "unknown key learning_rate; did you mean training.learning_rate? " in message
+    message = refused(file, "search.p_reference=0.5")
+    assert "did you mean search.roll_in.p_reference or search.roll_out.p_reference? " in message
 
 
 @pytest.mark.parametrize(
@@ -417,127 +425,11 @@ def test_text_that_is_no_recipe_is_refused_with_its_line(text: bytes, expected: 
     assert refused_text(file, text).startswith(f"{file}{expected}")
 
 
-def test_a_byte_order_mark_is_no_text(file: Path) -> None:
-    file.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
-    assert read_recipe(file).training.max_updates == 100
-
-
-# ---- whatever is written -------------------------------------------------------------------------
-
-
-def paths_in(settings_: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    paths = []
-    for key, value in settings_.items():
-        paths.append((*above, key))
-        if isinstance(value, dict):
-            paths += paths_in(value, (*above, key))
-    return paths
-
-
-FULL = as_settings(make_recipe({"data": {**DATA, "embedded": {}}, "search": {"algorithm": "lols"}}))
-
-
-KEYS = st.sampled_from(sorted({key for path in paths_in(FULL) for key in path}))
-LEAVES = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=5)
-    | st.dates()
-    | st.sampled_from([*ALGORITHMS, "kl", "full", "learned", "none", "de", "en", 10**400, -0.0])
-)
-VALUES = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=4)
-    ),
-    max_leaves=8,
-)
-
-
-def only_user_errors(action: Any) -> Recipe | None:
-    try:
-        recipe = action()
-    except UserError:
-        return None
-    assert isinstance(recipe, Recipe)
-    return recipe
-
-
-@given(st.dictionaries(KEYS | st.text(max_size=3), VALUES, max_size=4), st.booleans())
-@settings(deadline=None, max_examples=150)
-def test_any_nested_values_are_a_recipe_or_an_error(values: dict[str, Any], with_data: bool) -> None:
-    if with_data:
-        values = {
-            **values,
-            "data": {**DATA, **(values["data"] if isinstance(values.get("data"), dict) else {})},
-        }
-    recipe = only_user_errors(lambda: make_recipe(values))
-    if recipe is not None:
-        assert make_recipe(as_settings(recipe)) == recipe
-
-
-@given(st.sampled_from(paths_in(FULL)), VALUES | st.floats(0, 2) | st.integers(0, 9))
-@settings(deadline=None, max_examples=300)
-def test_any_value_at_any_key_is_a_recipe_that_reads_back_or_an_error(
-    tmp_path_factory: pytest.TempPathFactory, path: tuple[str, ...], value: Any
-) -> None:
-    changed = json.loads(json.dumps(FULL))
-    place = changed
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
-    recipe = only_user_errors(lambda: make_recipe(changed))
-    if recipe is None:
-        return
-    found: Any = as_settings(recipe)
-    for key in path:
-        found = found[key]
-    if path[-1] == "p_reference" and not isinstance(value, dict):
-        found = found["start"]  # a number stands for a constant schedule
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        assert math.isclose(found, value)
-    file = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
-    file.write_text(dump_recipe(recipe), encoding="utf-8")
-    assert read_recipe(file) == recipe
-
-
-@given(st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
-@settings(deadline=None, max_examples=200)
-def test_any_bytes_are_a_recipe_or_an_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
-    for text in (content, TEXT.encode() + content, TEXT.encode() + b"seed: " + content):
-        path.write_bytes(text)
-        only_user_errors(lambda: read_recipe(path))
-
-
-MARKS = st.text(st.sampled_from(list("ab=.:{}[]&*!|>'\"%@`?-#,1e\n\t ~<")), max_size=12)
-
-
-@given(st.lists(MARKS | st.text(max_size=8) | st.builds("{}={}".format, KEYS, MARKS), max_size=3))
-@example(["search=&x {loss: *x}", "search=&x {loss: *x}"])
-@example(["data={<<: {files: 1}}"])
-@settings(deadline=None, max_examples=300)
-def test_any_overrides_are_a_recipe_or_an_error(overrides: list[str]) -> None:
-    path = next(path for path in SHIPPED if path.stem == "lols")
-    only_user_errors(lambda: read_recipe(path, overrides))
-
-
-def test_a_key_that_belongs_into_a_section_is_found_there(file: Path) -> None:
-    message = refused(file, "learning_rate=1")
-    assert "unknown key learning_rate; did you mean training.learning_rate? " in message
-    message = refused(file, "search.p_reference=0.5")
-    assert "did you mean search.roll_in.p_reference or search.roll_out.p_reference? " in message
-
-
-def test_a_section_that_is_null_has_its_defaults(file: Path) -> None:
-    usual = make_recipe({"data": {"files": "there", "source_language": "de", "target_language": "en"}})
-    assert read_recipe(file).training != usual.training
-    reset = read_recipe(file, ["training=null", "model=null"])
-    assert (reset.training, reset.model) == (usual.training, usual.model)
-
-
 def test_the_name_of_a_shipped_recipe_is_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert refused(Path("quickstart/aggrevated")).endswith("l2s-nmt recipes quickstart/aggrevated -o my.yaml")
+
+
+def test_a_byte_order_mark_is_no_text(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert read_recipe(file).training.max_updates == 100
