@@ -158,6 +158,12 @@ class Policy(nn.Module):
         return torch.cat(hidden)[place[row, position]]
 
     @property
+    def first(self) -> int | None:
+        """The token that all translations begin with, which nobody chooses: the code of a language. None: none."""
+        code: int | None = self.model.generation_config.forced_bos_token_id
+        return code
+
+    @property
     def outputs(self) -> int:
         """Tokens that have a score."""
         return len(self._head.weight)
@@ -244,7 +250,7 @@ class Policy(nn.Module):
         Args:
             memory: of B sentences.
             limits: (B,) most tokens of each, EOS included.
-            choose: the policy that picks each next token.
+            choose: the policy that picks each next token; the `first` one there is no choice about.
             trunk: keeps what branches need to start from the sentences.
             source: (B,) the same number for sentences of the same source, to be written once as far as they begin
                 alike; None, or with a trunk: each for itself.
@@ -265,6 +271,10 @@ class Policy(nn.Module):
             if trunk is not None:
                 trunk.note(step, sheet.rows, prefixes.state, hidden)
             scores = prefixes.spread(self.next_scores(hidden))
+            if step == 0 and self.first is not None:
+                scores = torch.full_like(scores, -torch.inf).index_fill(
+                    1, sheet.rows.new_tensor([self.first]), 0.0
+                )
             tokens = sheet.write(step, choose(scores, step, sheet.rows), prefixes)
             if not len(sheet.rows):
                 break
@@ -338,6 +348,7 @@ class Policy(nn.Module):
             pad_token_id=self.pad,
             eos_token_id=self.eos,
             decoder_start_token_id=self.start,
+            forced_bos_token_id=self.first,
         )
         own, self.model.generation_config = self.model.generation_config, configuration
         try:

@@ -58,18 +58,14 @@ def draw(
         B * number lists, each ending with EOS unless it was cut at the model's generation limit.
     """
     memory = policy.encode(source["input_ids"], source["attention_mask"])
-    generation = policy.model.generation_config
-    width = generation.max_length - 1  # the start token is no token of the translation
+    width = policy.model.generation_config.max_length - 1  # the start token is no token of the translation
     place = torch.tensor(rows, device=memory.mask.device)
     uniform = torch.stack(
         [Draws(sampling.seed, copy).uniform("draw", place, width) for copy in range(number)], dim=1
     ).flatten(0, 1)
     decoding = Decoding("sample", sampling.temperature, sampling.top_k, sampling.top_p)
-    forced = generation.forced_bos_token_id
 
     def choose(scores: Tensor, step: int, row: Tensor) -> Tensor:
-        if step == 0 and forced is not None:
-            return torch.full_like(row, forced)
         allowed = (scores / decoding.temperature).index_fill(1, row.new_tensor([policy.pad]), -torch.inf)
         return sample(decoding.kept(allowed), uniform[row, step])
 

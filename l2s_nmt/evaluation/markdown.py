@@ -72,6 +72,8 @@ def _method(comparison: Comparison) -> str:
             "; with several seeds the bootstrap resamples seeds and sentences, and its p is that of a t test "
             "(`l2s_nmt/evaluation/seeds.py`)"
         )
+    elif len(comparison.systems) > 1:
+        text += "; the bootstrap's p, as sacrebleu defines it, counts about one of the two tails, the other both"
     return f"{text}. Intervals are 95 %; TER is better when lower."
 
 

@@ -129,7 +129,8 @@ def _tests(comparison: Comparison) -> str:
     caption = f"Differences from {html_text(comparison.baseline.name)}, their 95 % intervals and p-values"
     note = (
         "A verdict is given where a two-sided test gives p &lt; 0.05: approximate randomisation or, with several "
-        "seeds, the t test over seeds and sentences that then stands under bootstrap. "
+        "seeds, the t test over seeds and sentences that then stands under bootstrap. The bootstrap of a single seed, "
+        "as sacrebleu defines it, counts about one of the two tails, so its p is the smaller one. "
         "Every difference is tested by itself: of twenty without substance, one looks clear."
     )
     return section(

@@ -45,7 +45,6 @@ def _sums(policy: Policy, scores: Tensor, tokens: Tensor, lengths: Tensor) -> Te
     """(R,) sums over the tokens (R, T) of each row, from the scores (R, T, V) of the next ones."""
     each = -F.cross_entropy(scores.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
     counts = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-    forced = policy.model.generation_config.forced_bos_token_id
-    if forced is not None:
-        counts[:, 0] &= tokens[:, 0] != forced
+    if policy.first is not None:
+        counts[:, 0] &= tokens[:, 0] != policy.first
     return torch.where(counts, each.double(), 0.0).sum(1)

@@ -39,6 +39,8 @@ class StateChoice:
     def __call__(self, context: Context, trajectories: Trajectories) -> tuple[Tensor, Tensor]:
         """Sentence (N,) and position (N,) of the states, ordered by sentence and position."""
         inside = trajectories.inside()
+        if self.name != "all" and context.policy.first is not None:
+            inside[:, 0] = False  # nothing is chosen there; where a few are looked at, one would be wasted
         if self.name == "uniform":
             inside = _lowest(context.uniform("states", inside.shape[1]), inside, self.per_sentence)
         elif self.name == "ends":
