@@ -21,7 +21,7 @@ from l2s_nmt.data.store import TABLE, Report, kept, write_table
 from l2s_nmt.data.ticker import Say, Ticker, silent
 from l2s_nmt.errors import UserError
 
-_FORMAT = "2"  # part of every fingerprint: raise it when the same input is to be encoded differently
+_FORMAT = "3"  # part of every fingerprint: raise it when the same input is to be encoded differently
 _CHUNK = 10_000  # rows encoded at a time
 
 Limits = tuple[int | None, int | None]

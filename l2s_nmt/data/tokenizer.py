@@ -14,7 +14,7 @@ import random
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import chain
@@ -176,13 +176,13 @@ def encode_targets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
 
     A language code before the sentence stays; one after EOS (the first mBART) is dropped, since its decoder
     starts with it. Text that looks like a special token is text, as in `encode_sources`; where a pretrained
-    tokenizer sees an EOS in it, that is dropped.
+    tokenizer sees an EOS or padding in it, that is dropped.
     """
     encoded = tokenizer(
         text_target=_without_codes(tokenizer, texts), split_special_tokens=True, verbose=False
     )
-    eos = tokenizer.eos_token_id
-    return [_ending_with(eos, list(ids)) for ids in encoded["input_ids"]]
+    eos, never_inside = tokenizer.eos_token_id, (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return [_ending_with(eos, list(ids), never_inside) for ids in encoded["input_ids"]]
 
 
 def _without_codes(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
@@ -200,9 +200,9 @@ def _without_codes(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
     return [f" {text}" if is_dropped(text) else text for text in texts]
 
 
-def _ending_with(eos: int, ids: list[int]) -> list[int]:
+def _ending_with(eos: int, ids: list[int], never_inside: Collection[int]) -> list[int]:
     last = len(ids) - 1 - ids[::-1].index(eos) if eos in ids else len(ids)
-    return [*(token for token in ids[:last] if token != eos), eos]
+    return [*(token for token in ids[:last] if token not in never_inside), eos]
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> list[str]:
@@ -211,8 +211,17 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> 
     A translation is one line, whoever reads it: all line breaks of Unicode, which a model can spell in bytes, become
     spaces.
     """
-    texts = tokenizer.batch_decode([list(sequence) for sequence in ids], skip_special_tokens=True)
+    known = [_known(tokenizer, sequence) for sequence in ids]
+    texts = tokenizer.batch_decode(known, skip_special_tokens=True)
     return [_LINE_BREAKS.sub(" ", text) for text in texts]
+
+
+def _known(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
+    """Without what a model has scores for beyond its tokenizer's words, which Marian's fails at and others leave out."""
+    if not isinstance(tokenizer, MarianTokenizer):
+        return list(ids)
+    number = len(tokenizer.target_encoder) if tokenizer.separate_vocabs else len(tokenizer)
+    return [token for token in ids if token < number]
 
 
 def decode_sources(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> list[str]:

@@ -83,9 +83,9 @@ class Decisions:
 
 @dataclass(frozen=True)
 class CostVectors:
-    """The cost of each action: the loss of the finished sentence minus the smallest over all actions.
+    """The cost of each action: the loss of the finished sentence, or its estimate, minus the smallest over all actions.
 
-    Of the loss of a trajectory itself it is a baseline that is subtracted, and of what a bandit observes nothing.
+    Of the loss of a trajectory itself it is a baseline that is subtracted.
     """
 
     costs: Tensor

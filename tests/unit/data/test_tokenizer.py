@@ -33,6 +33,7 @@ from l2s_nmt.data.tokenizer import (
     encode_targets,
     load_tokenizer,
     train_tokenizer,
+    vocabularies,
 )
 from l2s_nmt.errors import UserError
 
@@ -145,6 +146,16 @@ def test_decoding_skips_specials_and_gives_one_line(joint: PreTrainedTokenizerBa
 def test_without_byte_fallback_the_unseen_is_unknown(tmp_path: Path) -> None:
     tokenizer = train(tmp_path, byte_fallback=False, vocab_size=100)
     assert UNKNOWN in encode_sources(tokenizer, ["😀"])[0]
+
+
+@pytest.mark.parametrize("kind", ["joint", "separate"])
+def test_what_no_word_belongs_to_is_left_out(kind: str, request: pytest.FixtureRequest) -> None:
+    """A model may have more scores than its tokenizer has words, for the sake of round numbers."""
+    tokenizer = request.getfixturevalue(kind)
+    (ids,) = encode_targets(tokenizer, TARGETS[:1])
+    last = max(vocabularies(tokenizer)[1].values())
+    assert decode(tokenizer, [[last + 1, *ids[:-1], last + 8, EOS], ids]) == [TARGETS[0], TARGETS[0]]
+    assert decode(tokenizer, [[last]]) != [""]
 
 
 @pytest.mark.parametrize("joint", [True, False])
@@ -285,6 +296,9 @@ def test_multilingual_tokenizers(
     (ids,) = encode_targets(tokenizer, ["a </s> b"])
     assert ids.index(tokenizer.eos_token_id) == len(ids) - 1
     assert ids.count(tokenizer.unk_token_id) >= 2, "the sentence must go on after an EOS in the text"
+    (padded,) = encode_targets(tokenizer, ["a <pad> b"])
+    assert tokenizer.pad_token_id not in padded, "nothing would count behind it"
+    assert padded.count(tokenizer.unk_token_id) >= 2
     with pytest.raises(UserError, match=r"does not know the language 'xx'.*for example [a-z]+_[A-Z]"):
         load_tokenizer(tmp_path, target_language="xx")
 

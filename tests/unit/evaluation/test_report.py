@@ -404,3 +404,4 @@ def test_the_caption_names_the_tests_that_were_made(seeds: tuple[int, ...], expe
     ]
     found = compare(systems, texts, [[text] for text in texts], resamples=20, trials=20)
     assert expected in render_latex(found)
+    assert ("one of the two tails" in render_markdown(found)) == (max(seeds) == 1)
