@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -77,20 +78,30 @@ def together() -> Iterator[Processes]:
         return
     with patch_environment(accelerate_use_deepspeed="false"):  # there is no optimiser to deal out
         state = PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
-    with lifeline(state):
+    with in_touch(state):
         yield Processes.of(state)
-    part(state)
 
 
-def part(state: Accelerator | PartialState) -> None:
+@contextmanager
+def in_touch(state: Accelerator | PartialState) -> Iterator[None]:
+    """Within this context the failure of one process ends all.
+
+    The process group stays for what a script does next: made anew while the launcher lives, it would find the places of
+    the last one. It is taken down when the process ends, unless that is for a failure, when nobody may be there to answer.
+    """
+    atexit.unregister(_part)
+    with lifeline(state):
+        yield
+    if state.num_processes > 1:
+        atexit.register(_part)
+
+
+def _part() -> None:
     """Take the process group down, when its thread has nothing left to do.
 
     After the last reduction that thread lets go of a tensor, for which it needs the interpreter. To take the group down
     is to wait for the thread while holding the interpreter: now and then a process would hang for ever at its end.
     """
-    if state.num_processes > 1:
+    if torch.distributed.is_initialized():
         time.sleep(0.5)
-    if isinstance(state, Accelerator):
-        state.end_training()
-    else:
-        state.destroy_process_group()
+        torch.distributed.destroy_process_group()

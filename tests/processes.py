@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import random
@@ -158,6 +159,7 @@ def _copy(
         given.close()
         return Copy(child, out, err)
     status = 70  # of what is unforeseen
+    atexit._clear()  # what the tests have to do when they end
     try:
         for number, stream in enumerate((given, out, err)):
             os.dup2(stream.fileno(), number)
@@ -168,6 +170,7 @@ def _copy(
     except BaseException:
         os.write(2, traceback.format_exc().encode())
     finally:
+        atexit._run_exitfuncs()
         os._exit(status)
 
 

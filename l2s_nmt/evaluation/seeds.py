@@ -95,7 +95,7 @@ def belong_together(first: Seeds | None, second: Seeds | None) -> bool:
         return False
     pairs = list(zip(first, second, strict=True))
     common = [one[:1] for one, _ in pairs]
-    if any(one[0] != other[0] for one, other in pairs):
+    if any(one[0] != other[0] for one, other in pairs) or len(set(common)) < len(common):
         common = [_common_end(one, other) for one, other in pairs]
     return all(common) and len(set(common)) == len(common)
 

@@ -68,6 +68,12 @@ def tell_trackers(accelerator: Accelerator, numbers: dict[str, float], update: i
     return None
 
 
+def end_trackers(accelerator: Accelerator) -> None:
+    """Let them send what they have kept back."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
     """Trackers take numbers, text and truth values only."""
     return {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}

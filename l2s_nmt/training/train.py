@@ -12,9 +12,8 @@ from l2s_nmt.cpu import keep_freed_memory
 from l2s_nmt.evaluation.card import write_card
 from l2s_nmt.evaluation.translate import Decoding
 from l2s_nmt.files import writing
-from l2s_nmt.lifeline import lifeline
 from l2s_nmt.model import Policy
-from l2s_nmt.processes import Processes, part
+from l2s_nmt.processes import Processes, in_touch
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, command_line, open_run, same_data
 from l2s_nmt.training import build, prepare
@@ -25,7 +24,7 @@ from l2s_nmt.training.other_models import load_cross_trained, load_experts
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.sharding import shard, weights_of
 from l2s_nmt.training.starts import Starts
-from l2s_nmt.training.trackers import check_trackers, start_trackers
+from l2s_nmt.training.trackers import check_trackers, end_trackers, start_trackers
 from l2s_nmt.training.validate import Validator
 
 
@@ -43,7 +42,7 @@ def train(recipe: Recipe, output: str | Path) -> Run:
     """
     check_trackers(recipe.training.trackers)
     accelerator = build.build_accelerator(recipe, str(output))
-    with lifeline(accelerator):
+    with in_touch(accelerator):
         return _train(recipe, Path(output), accelerator)
 
 
@@ -118,7 +117,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     if accelerator.is_main_process:
         with writing(folder):
             write_card(run)
-    part(accelerator)
+    end_trackers(accelerator)
     display.say(_closing(progress, folder))
     return run
 

@@ -12,9 +12,9 @@ from l2s_nmt.evaluation.curves import Axis, CurvePoint, draw_curves, draw_marker
 from l2s_nmt.evaluation.markdown import plain
 from l2s_nmt.evaluation.texts import p_text, signed, signed_spread
 from l2s_nmt.files import write_text
-from scripts.experiments.plan import Study
+from scripts.experiments.plan import START, Study
 from scripts.experiments.reasons import exposure, frequency, health
-from scripts.experiments.results import START, comparison_path
+from scripts.experiments.results import comparison_path
 
 _COLOURS = ("#2457c5", "#c2410c", "#0f766e", "#a21caf", "#4d7c0f", "#596475")
 _LINE = 20
@@ -62,23 +62,30 @@ def read_figures(study: Study) -> Found:
     """The comparisons that were kept.
 
     Raises:
-        UserError: there are none yet.
+        UserError: there are none yet, or they are not of the same systems.
     """
-    return {
+    found = {
         (split, beam): _read(study, split, beam) for beam in study.plan.beams for split in study.plan.splits
     }
+    first, *others = ([system["name"] for system in comparison["systems"]] for comparison in found.values())
+    if any(names != first for names in others):
+        raise UserError(
+            f"{study.results}: not all figures are of the same systems, so the plan was changed, or interrupted while it "
+            "was compared; run it again"
+        )
+    return found
 
 
 def _read(study: Study, split: str, beam: int) -> Values:
     path = comparison_path(study, split, beam)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or not values.get("systems"):
+        if not isinstance(values, dict) or not all(system["name"] for system in values["systems"] or [{}]):
             raise ValueError("it holds no comparison")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no figures to draw; run the plan first") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run the plan again") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error!r}); run the plan again") from error
     return values
 
 

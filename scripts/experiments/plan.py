@@ -37,7 +37,11 @@ class System:
     settings: dict[str, Any] = field(default_factory=dict)
     """Over those of the recipe and of the plan."""
     label: str | None = None
-    """How the table calls it."""
+    """How the table calls it; None: by its name."""
+
+
+START = "the start"
+"""The row of the run that all others start from."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -59,6 +63,11 @@ class Plan:
     beams: Annotated[tuple[Annotated[int, Field(ge=1)], ...], *_SOME] = (1, 5)
     exposure: Annotated[int, Field(ge=1)] | None = None
     """Sentences on which exposure bias is measured."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the table calls each system."""
+        return {name: system.label or name for name, system in self.systems.items()}
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,10 @@ class Study:
                 f"{path}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
             )
             raise UserError("\n".join(problems)) from None
+        names = [START, *plan.names.values()] if plan.start else [*plan.names.values()]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"{path}: systems: two rows of the table are called {name!r}; give them other labels")
         return Study(plan, path, runs, data)
 
     @property

@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.systems import Group, Options, compare_prepared, prepare
 from l2s_nmt.files import write_json, write_text
 from l2s_nmt.recipe_yaml import dump_yaml
 from l2s_nmt.run import Run
-from scripts.experiments.plan import Study, Training
+from scripts.experiments.plan import START, Study, Training
 
-START = "the start"
-"""The row of the run that all others start from."""
 _ELSEWHERE = ("command", "seed")
 """What differs between the runs, or names places of one machine."""
 
@@ -48,9 +47,17 @@ def keep_results(study: Study) -> None:
     start = study.start()
     if start is not None:
         _keep_run(start, study.results / "start")
-    made = json.loads((trainings[0].run / "environment.json").read_text(encoding="utf-8"))
-    kept = {key: value for key, value in made.items() if key not in _ELSEWHERE}
-    write_json(study.results / "environment.json", kept)
+    write_json(study.results / "environment.json", _environment(trainings[0].run / "environment.json"))
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    try:
+        made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {key: value for key, value in made.items() if key not in _ELSEWHERE}
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); it says on what the run was trained: bring it back, or train it again"
+        ) from error
 
 
 def comparison_path(study: Study, split: str, beam: int) -> Path:
@@ -69,8 +76,8 @@ def without_sentences(comparison: dict[str, Any]) -> dict[str, Any]:
 
 def _groups(study: Study, trainings: Sequence[Training]) -> list[Group]:
     groups = [
-        Group(system.label or name, tuple(each.run for each in trainings if each.name == name))
-        for name, system in study.plan.systems.items()
+        Group(shown, tuple(each.run for each in trainings if each.name == name))
+        for name, shown in study.plan.names.items()
     ]
     start = study.start()
     # The first one is what the others are compared with.

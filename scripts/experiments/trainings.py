@@ -9,15 +9,15 @@ from pathlib import Path
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import whole_folder, write_text
-from l2s_nmt.recipe_file import dump_recipe, with_absolute_paths
-from l2s_nmt.run import Run, read_metrics
+from l2s_nmt.recipe_file import as_settings, dump_recipe, with_absolute_paths
+from l2s_nmt.run import Run, flatten, read_metrics
 from scripts.experiments.jobs import command, side_by_side
 from scripts.experiments.plan import Study, Training
 
 
 def is_trained(training: Training) -> bool:
-    """Whether a run is there, and finished."""
-    return _is_finished(training.run)
+    """Whether a run is there, finished, and of the plan's recipe, wherever the corpus and the start were."""
+    return _is_finished(training.run) and not _is_of_another_recipe(training)
 
 
 def train_all(study: Study, jobs: int, threads: int) -> None:
@@ -66,6 +66,14 @@ def _twin(training: Training) -> Path | None:
             if plan not in other.parents and _is_finished(run.path) and run.read_recipe() == recipe:
                 return run.path
     return None
+
+
+def _is_of_another_recipe(training: Training) -> bool:
+    """Then `l2s-nmt train` refuses to go on, or goes on to limits that were raised."""
+    recipes = Run(training.run).read_recipe(), with_absolute_paths(training.recipe())
+    there, wanted = (flatten(as_settings(recipe)) for recipe in recipes)
+    keys = (there.keys() | wanted.keys()) - flatten(training.place).keys()
+    return any(there.get(key) != wanted.get(key) for key in keys)
 
 
 def _is_finished(run: Path) -> bool:

@@ -278,12 +278,60 @@ def test_a_training_that_fails_does_not_keep_the_others(plan: Path, tmp_path: Pa
         keep_results(study)
 
 
+@pytest.mark.usefixtures("at_once")
+def test_finished_runs_of_another_recipe_are_refused_or_trained_further(
+    plan: Path, corpus: Path, tmp_path: Path
+) -> None:
+    runs, text = tmp_path / "runs", plan.read_text().replace("- 2\n", "")
+    plan.write_text(text)
+    study = Study.read(plan, runs, None)
+    train_all(study, 1, 1)
+    moved = Study.read(plan, runs, shutil.copytree(corpus, tmp_path / "elsewhere"))
+    assert all(is_trained(training) for training in moved.trainings()), "the same corpus in another place"
+    assert "max_updates: 4" in text
+    for change, limit in (("max_updates: 4\n    learning_rate: 0.5", 4), ("max_updates: 6", 6)):
+        plan.write_text(text.replace("max_updates: 4", change))
+        changed = Study.read(plan, runs, None)
+        assert not any(is_trained(training) for training in changed.trainings())
+        if limit == 4:
+            with pytest.raises(UserError, match=r"another recipe \(training.learning_rate: .* 0.5 now\)"):
+                train_all(changed, 1, 1)
+        else:
+            train_all(changed, 1, 1)
+            assert all(is_trained(training) for training in changed.trainings())
+        for training in changed.trainings():
+            assert read_lines(training.run / "metrics.jsonl")[-1]["update"] == limit
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_was_kept_of_other_systems_is_not_drawn(plan: Path, tmp_path: Path) -> None:
+    plan.write_text(plan.read_text().replace("- 2\n", "").replace("- test\n", "- test\n- valid\n"))
+    study = Study.read(plan, tmp_path / "runs", None)
+    train_all(study, 1, 1)
+    score_all(study, 1, 1)
+    environment = study.trainings()[0].run / "environment.json"
+    whole = environment.read_text()
+    environment.write_text("{")
+    with pytest.raises(UserError, match=r"continued/seed1/environment.json: cannot be read"):
+        keep_results(study)
+    environment.write_text(whole)
+    keep_results(study)
+    draw(study)
+    figures = study.results / "valid.beam1.json"
+    figures.write_text(figures.read_text().replace("teacher forcing", "what it was called"))
+    with pytest.raises(UserError, match="not all figures are of the same systems"):
+        draw(study)
+
+
 def test_without_figures_there_is_nothing_to_draw(plan: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run the plan first"):
         draw(Study.read(plan, tmp_path / "runs", None))
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"systems": []}'])
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", "{", '{"systems": []}', '{"systems": [{}]}', '{"systems": [1]}', '{"systems": {"name": 1}}'],
+)
 def test_damaged_figures_are_not_drawn(text: str, plan: Path, tmp_path: Path) -> None:
     study = Study.read(plan, tmp_path / "runs", None)
     study.results.mkdir(parents=True)
@@ -310,6 +358,14 @@ def test_no_jobs_and_no_threads_are_refused(option: str) -> None:
         ("beams: []", "first.yaml: beams: Tuple should have at least 1 item"),
         ("beams: [1, 0]", "first.yaml: beams.1: Input should be greater than or equal to 1"),
         ("splits: []", "first.yaml: splits: Tuple should have at least 1 item"),
+        (
+            "systems: {a: {recipe: more.yaml, label: the start}}",
+            "first.yaml: systems: two rows of the table are called 'the start'",
+        ),
+        (
+            "systems: {a: {recipe: more.yaml}, b: {recipe: more.yaml, label: a}}",
+            "first.yaml: systems: two rows of the table are called 'a'",
+        ),
         ("systems: {}", "first.yaml: systems: Dictionary should have at least 1 item"),
         ("systems: {Search: {recipe: more.yaml}}", "first.yaml: systems"),
         (

@@ -17,7 +17,7 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 
 from l2s_nmt.training import zero
 from l2s_nmt.training.sharding import wanted
-from tests.helpers import PATIENCE, ROOT
+from tests.helpers import PATIENCE, ROOT, read_lines, tiny_recipe, without_times, write_recipe
 from tests.same_training import assert_same_training
 
 FOLDER = ROOT / "recipes" / "accelerate"
@@ -72,6 +72,28 @@ def test_what_the_file_says_of_zero_is_what_works_here(monkeypatch: pytest.Monke
     for variable, value in prepare_deepspeed_cmd_env(args)[1].items():
         monkeypatch.setenv(variable, value)
     assert zero.wanted() == 2
+
+
+def test_a_script_under_the_launcher_trains_again_and_again(corpus: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", tiny_recipe(corpus, training={"max_updates": 2}))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, l2s_nmt\n"
+        "recipe = l2s_nmt.read_recipe(sys.argv[1])\n"
+        "for name in 'abc':\n"
+        "    l2s_nmt.train(recipe, f'{sys.argv[2]}/{name}')\n"
+    )
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", FILES["several_cpus.yaml"]]
+    ended = subprocess.run(
+        [*launch, "--num_processes", "2", "--main_process_port", "0", script, recipe, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert ended.returncode == 0, ended.stderr
+    first, *others = (without_times(read_lines(tmp_path / name / "metrics.jsonl")) for name in "abc")
+    assert others == [first, first]
 
 
 @pytest.mark.slow

@@ -239,6 +239,10 @@ def test_a_real_difference_is_found() -> None:
         (((1, 9), (2, 9)), ((1, 9), (2, 9)), True),
         (((1, 9), (2, 9)), ((1, 8), (2, 8)), True),
         (((1,), (1,)), ((1,), (1,)), False),
+        # The same own seed for all, from starts that differ.
+        (((1, 1), (1, 2)), ((1, 1), (1, 2)), True),
+        (((1, 1), (1, 2)), ((1, 2), (1, 1)), False),
+        (((1, 9), (1, 9)), ((1, 9), (1, 9)), False),
     ],
 )
 def test_runs_belong_together_by_their_seeds_or_starts(
