@@ -275,6 +275,11 @@ class Training:
                 "averaging.starts share out a limit, and patience is none: it would end the first validations of a new "
                 "start; remove it, and give max_updates, max_epochs, max_minutes or max_roll_outs"
             )
+        if self.max_updates is not None and self.averaging.starts > self.max_updates:
+            raise ValueError(
+                f"max_updates {self.max_updates} are too few for averaging.starts {self.averaging.starts}, which share "
+                "them out; raise max_updates, or lower averaging.starts"
+            )
         falls = self.schedule in ("linear", "cosine")
         if falls and self.max_updates is None and self.max_minutes is None:
             raise ValueError(

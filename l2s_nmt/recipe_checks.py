@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from l2s_nmt.recipe_unused import without_effect
+from l2s_nmt.search.algorithms import ALGORITHMS
 from l2s_nmt.search.costs.table import COSTS
 from l2s_nmt.search.losses.table import LOSSES
 
@@ -326,6 +327,15 @@ def _horizon(search: Search) -> str | None:
     return None
 
 
+def _algorithm(search: Search) -> str | None:
+    if ALGORITHMS[search.algorithm].settings["loss"]["weight"] and not search.loss.weight:
+        return (
+            f"loss.weight is 0, so nothing of algorithm {search.algorithm} is done; set algorithm teacher_forcing or "
+            "another weight (in Python make_recipe fills in what belongs to an algorithm)"
+        )
+    return None
+
+
 def _loss(search: Search) -> str | None:
     loss = search.loss
     if (loss.name == "own") != (loss.function is not None):
@@ -333,6 +343,8 @@ def _loss(search: Search) -> str | None:
     if loss.weight == 0 or loss.name == "own":
         return None
     row = LOSSES[loss.name]
+    if loss.alpha is None and row.alpha is not None:
+        return f"loss {loss.name} needs loss.alpha; {row.alpha:g} is usual, which make_recipe fills in"
     if loss.alpha is not None and not row.uses_alpha:
         return f"loss {loss.name} has no alpha; set it null, or choose a loss that has one: {_with_alpha()}"
     if loss.support == "candidates":
@@ -370,6 +382,7 @@ def _cost(search: Search) -> str | None:
 
 _RULES: tuple[Callable[[Search], str | None], ...] = (
     _unused,
+    _algorithm,
     _cost,
     _roll_in,
     _whole_translation,

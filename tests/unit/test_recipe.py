@@ -293,6 +293,11 @@ def test_all_errors_are_told_at_once(file: Path) -> None:
             "share out a limit",
         ),
         (
+            ["training={max_updates: 2, averaging: {starts: 3}}"],
+            "training",
+            "max_updates 2 are too few for averaging.starts 3",
+        ),
+        (
             ["training={max_epochs: 3, averaging: {starts: 2}}", "data.streaming=true"],
             "recipe",
             "set training.max_updates or max_minutes in its place",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.recipe_file import make_recipe, merge
+from l2s_nmt.recipe_search import Loss, Search
 from l2s_nmt.search.algorithms import ALGORITHMS
 from tests.searches import DATA, recipe_of
 
@@ -24,6 +26,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "teacher_forcing",
         {"aggregation": {}},
         "set them null, or set loss.weight",
+    ),
+    "an algorithm put aside": (
+        "reinforce",
+        {"loss": {"weight": 0.0}, "roll_out": {"policy": "none"}, "roll_in": {"policy": "reference"}},
+        "nothing of algorithm reinforce is done",
     ),
     "nothing to learn from": ("teacher_forcing", {"loss": {"cross_entropy": 0.0}}, "nothing to learn from"),
     # ---- roll-in
@@ -414,10 +421,6 @@ TAKEN: dict[str, tuple[str, dict[str, Any]]] = {
     "another loss than the row's, which has a scale": ("searnn", {"loss": {"name": "expected_cost"}}),
     "another loss than the row's, which is of candidates": ("aggrevate", {"loss": {"name": "expected_cost"}}),
     "an expert's best token": ("imitkd", {"loss": {"name": "target_learning"}}),
-    "whole translations put aside": (
-        "reinforce",
-        {"loss": {"weight": 0.0}, "roll_out": {"policy": "none"}, "roll_in": {"policy": "reference"}},
-    ),
     "sampled softmax": ("searnn", {"loss": {"support": "candidates"}}),
 }
 
@@ -458,6 +461,13 @@ WITHOUT: dict[str, Any] = {
     "loss": {"cross_entropy": 0.0},
     "cost": {"name": "own", "function": "module:function"},
 }
+
+
+def test_parts_put_together_in_python_are_not_less_than_they_say() -> None:
+    with pytest.raises(ValidationError, match="nothing of algorithm lols is done.*make_recipe fills in"):
+        Search(algorithm="lols")
+    with pytest.raises(ValidationError, match="loss kl needs loss.alpha; 10 is usual"):
+        Search(loss=Loss(name="kl", weight=1.0))
 
 
 def test_a_bandit_can_learn_from_sources_alone() -> None:
