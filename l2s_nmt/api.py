@@ -68,6 +68,11 @@ def load_translator(run: AnyRun, **options: Unpack[TranslatorOptions]) -> Transl
     Raises:
         UserError: the run has no such weights, or an option is none that can be.
     """
+    unknown = options.keys() - TranslatorOptions.__annotations__.keys()
+    if unknown:
+        raise UserError(
+            f"{min(unknown)} is no option of translating; there are {', '.join(TranslatorOptions.__annotations__)}"
+        )
     beam, length_penalty = options.get("beam"), options.get("length_penalty")
     sampling = options.get("sampling")
     if sampling is not None and (beam is not None or length_penalty is not None):
@@ -232,9 +237,11 @@ def compare(
     Raises:
         UserError: runs or data are unsound, or do not belong together.
     """
-    options = Options(
-        _texts(splits, "splits"), beam, exposure=exposure, comet=comet, bleu_tokenizer=bleu_tokenizer
-    )
+    if exposure is not None and exposure < 1:
+        raise UserError(f"exposure is {exposure}; give 1 or more, or leave it out")
+    if not (chosen := _texts(splits, "splits")):
+        raise UserError("no split is given")
+    options = Options(chosen, beam, exposure=exposure, comet=comet, bleu_tokenizer=bleu_tokenizer)
     prepared = prepare(group_systems([str(run.path) for run in _runs(runs)]), options)
     for run, split, decoding in prepared.evaluations():
         evaluate_run(run, split, decoding)

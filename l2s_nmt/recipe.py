@@ -19,6 +19,7 @@ from l2s_nmt.recipe_types import (
     Language,
     Natural,
     NonNegative,
+    Penalty,
     Positive,
     Probability,
     Seed,
@@ -294,7 +295,7 @@ class Evaluation:
 
     beam: Beam = 5
     """Beams; 1 is greedy."""
-    length_penalty: float = 1.0
+    length_penalty: Penalty = 1.0
     """Power of the length by which log-probabilities are divided; larger ones favour longer translations."""
     max_length: Count = 256
     """Longest translation in tokens."""

@@ -276,9 +276,11 @@ def _refuse_unused(recipe: Recipe, given: Settings, name: str) -> None:
     if start is not None:
         reason = f"is not used, because the model comes from {start}; remove it"
         if "tokenizer" in given:
-            raise UserError(f"{name}: tokenizer {reason}")
+            raise UserError(f"{name}: tokenizer {reason} (on the command line: tokenizer=null)")
         if "architecture" in (given.get("model") or {}):
-            raise UserError(f"{name}: model.architecture {reason}")
+            raise UserError(
+                f"{name}: model.architecture {reason} (on the command line: model=null before the others)"
+            )
     unused = sorted(set(given.get("tokenizer") or {}) - {"pretrained"}) if tokenizer is not None else []
     if unused:
         raise UserError(
@@ -311,7 +313,12 @@ def _explain(
     if kind in ("dataclass_type", "dataclass_exact_type"):
         return f"{where}: {key}: found {found}, expected keys: {', '.join(_keys_at(path))}"
     message = item["msg"][0].lower() + item["msg"][1:]
-    return f"{where}: {key}: found {found}, {message.replace('input should', 'it should')}"
+    hint = (
+        "; put it in quotes"
+        if kind == "string_type" and isinstance(item["input"], bool | int | float)
+        else ""
+    )
+    return f"{where}: {key}: found {found}, {message.replace('input should', 'it should')}{hint}"
 
 
 def _where(path: KeyPath, name: str, lines: Mapping[KeyPath, int], sources: Mapping[KeyPath, str]) -> str:

@@ -15,6 +15,9 @@ Width = Annotated[int, Field(ge=1, le=2**16)]
 Depth = Annotated[int, Field(ge=1, le=1_000)]
 MOST_BEAMS = 1_000
 Beam = Annotated[int, Field(ge=1, le=MOST_BEAMS)]
+MOST_PENALTY = 50
+Penalty = Annotated[float, Field(ge=-MOST_PENALTY, le=MOST_PENALTY)]
+"""Powers of a number of tokens; of much larger ones there is no number."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0)]
 Temperature = Annotated[float, Field(ge=1e-6)]

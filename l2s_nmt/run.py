@@ -30,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
@@ -190,15 +190,16 @@ def _same_recipe(run: Run, recipe: Recipe) -> None:
     changed = sorted(key for key in there.keys() | now.keys() if there.get(key) != now.get(key))
     training = recipe.training
     went_by_limits = training.schedule in ("linear", "cosine") or training.averaging.starts > 1
-    free = {*_MOVED} if went_by_limits else {*_MOVED, *_LIMITS}
-    if not set(changed) <= free:
+    free = {*_MOVED} if went_by_limits else {*_MOVED, *(f"training.{name}" for name in _LIMITS)}
+    changed = [key for key in changed if key not in free]
+    if changed:
         shown = "; ".join(f"{key}: {there.get(key)!r} there, {now.get(key)!r} now" for key in changed[:5])
         raise UserError(
             f"{run.path}: holds a run of another recipe ({shown}); choose another --output or remove the directory"
         )
 
 
-def same_data(run: Run, recipe: Recipe, stamps: dict[str, str]) -> None:
+def same_data(run: Run, recipe: Recipe, stamps: dict[str, str], *, ended: bool = False) -> None:
     """Note what a run's data are, or see that they still are those that it was begun with.
 
     Only then the recipe is kept as it is now, with other limits, or data in another place.
@@ -207,6 +208,7 @@ def same_data(run: Run, recipe: Recipe, stamps: dict[str, str]) -> None:
         run: that is trained.
         recipe: by which it goes on.
         stamps: of each split, what tells it from others.
+        ended: nothing is left to do, so the limits stay those to which it was trained.
 
     Raises:
         UserError: they are others, or the note cannot be read.
@@ -221,9 +223,22 @@ def same_data(run: Run, recipe: Recipe, stamps: dict[str, str]) -> None:
             )
     else:
         write_json(run.data, stamps)
+    if ended:
+        limits = {name: getattr(run.read_recipe().training, name) for name in _LIMITS}
+        recipe = replace(recipe, training=replace(recipe.training, **limits))
     text = dump_recipe(with_absolute_paths(recipe))
     if run.recipe_path.read_text(encoding="utf-8") != text:
         write_text(run.recipe_path, text)
+        if not ended:
+            _note_command(run)
+
+
+def _note_command(run: Run) -> None:
+    """The command that trains it further is the one that makes it."""
+    path = run.path / "environment.json"
+    with contextlib.suppress(OSError, ValueError):  # without it nothing is lost that training needs
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        write_json(path, {**noted, "command": command_line()})
 
 
 def read_stamps(run: Run) -> dict[str, str]:
@@ -248,10 +263,8 @@ def read_stamps(run: Run) -> dict[str, str]:
 
 _MOVED = ("data.files", "data.hub", "data.hub_revision")
 """What of a recipe may be elsewhere when a run goes on; data.json tells whether the data are the same."""
-_LIMITS = tuple(
-    f"training.{name}" for name in ("max_updates", "max_epochs", "max_minutes", "max_roll_outs", "patience")
-)
-"""What may be raised, to train a run further, unless the learning rate or the starts have gone by it."""
+_LIMITS = ("max_updates", "max_epochs", "max_minutes", "max_roll_outs", "patience")
+"""Of training, what may be raised to train a run further, unless the learning rate or the starts have gone by it."""
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -217,7 +217,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> 
 
 
 def _known(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
-    """Without what a model has scores for beyond its tokenizer's words, which Marian's fails at and others leave out."""
+    """Without what a model has scores for but its tokenizer no word: Marian's fails there, and others leave it out."""
     if not isinstance(tokenizer, MarianTokenizer):
         return list(ids)
     number = len(tokenizer.target_encoder) if tokenizer.separate_vocabs else len(tokenizer)
@@ -288,7 +288,10 @@ def _explained(message: str, side: str, vocab_size: int) -> Exception:
             f"{smallest[1]} or more, or lower the character coverage"
         )
     if "!sentences_.empty()" in message:
-        return UserError(f"the text {side} is empty; there is nothing to train a tokenizer from")
+        return UserError(
+            f"the text {side} is empty, or all of its lines are too long for SentencePiece (do they end with LF?); "
+            "there is nothing to train a tokenizer from"
+        )
     return RuntimeError(f"SentencePiece failed on the text {side}: {message}")
 
 

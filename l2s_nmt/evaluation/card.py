@@ -159,7 +159,7 @@ def _curve(metrics: list[dict[str, Any]]) -> str:
     ]
     return "\n".join(
         [
-            "## Validation while training (greedy)",
+            "## Validation while training (greedy, cut where roll-ins are)",
             "",
             "| update | minutes | BLEU |",
             "|---:|---:|---:|",

@@ -73,7 +73,9 @@ def _method(comparison: Comparison) -> str:
             "(`l2s_nmt/evaluation/seeds.py`)"
         )
     elif len(comparison.systems) > 1:
-        text += "; the bootstrap's p, as sacrebleu defines it, counts about one of the two tails, the other both"
+        text += (
+            "; the bootstrap's p, as sacrebleu defines it, counts about one of the two tails, the other both"
+        )
     return f"{text}. Intervals are 95 %; TER is better when lower."
 
 

@@ -26,7 +26,7 @@ from l2s_nmt.files import text_lines, try_writing, write_text
 from l2s_nmt.languages import new_bleu
 from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Recipe
-from l2s_nmt.recipe_types import MOST_BEAMS
+from l2s_nmt.recipe_types import MOST_BEAMS, MOST_PENALTY
 from l2s_nmt.run import Run, WeightsName, corpus_place
 
 
@@ -64,11 +64,13 @@ def decoding_of(recipe: Recipe, *, beam: int | None = None, length_penalty: floa
     """The recipe's decoding, with what the command line says on top.
 
     Raises:
-        UserError: there are no beams, or a length penalty for a single one.
+        UserError: there are no beams, a length penalty for a single one, or one that is no number of use.
     """
     own = recipe.evaluation
     if beam is not None and not 1 <= beam <= MOST_BEAMS:
         raise UserError(f"beam is {beam}; give 1 to {MOST_BEAMS:,}")
+    if length_penalty is not None and not abs(length_penalty) <= MOST_PENALTY:
+        raise UserError(f"length penalty is {length_penalty}; give -{MOST_PENALTY} to {MOST_PENALTY}")
     if length_penalty is not None and (own.beam if beam is None else beam) == 1:
         raise UserError(
             "the length penalty ranks several beams, and there is one; leave it out, or give more beams"

@@ -17,6 +17,7 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.draw import Sampling, draw
 from l2s_nmt.evaluation.probability import log_probabilities
 from l2s_nmt.model import Policy
+from l2s_nmt.plain_text import shorten
 from l2s_nmt.processes import ALONE, Processes
 
 T = TypeVar("T")
@@ -110,12 +111,13 @@ class Translator:
             done: told how many more sentences are done.
 
         Raises:
-            UserError: a sentence is longer than the model's positions.
+            UserError: a sentence is longer than the model's positions, or a text stands in place of a list.
         """
 
         def write(rows: Sequence[int], source: Batch) -> list[str]:
             return decode(self.tokenizer, self._write(source, rows, 1))
 
+        self._refuse(sources)
         return [text or "" for text in self._shared(sources, 1, write, origin, before, done)]
 
     def best(
@@ -137,7 +139,8 @@ class Translator:
             done: told how many more sentences are done.
 
         Raises:
-            UserError: a sentence is longer than the model's positions.
+            UserError: a sentence is longer than the model's positions, a text stands in place of a list, or there are
+                fewer beams.
         """
 
         def write(rows: Sequence[int], source: Batch) -> list[list[Hypothesis]]:
@@ -148,7 +151,17 @@ class Translator:
                 groups if self.sampling else [sorted(group, key=lambda one: -one.score) for group in groups]
             )
 
+        self._refuse(sources, number)
         return [group or [] for group in self._shared(sources, number, write, origin, before, done)]
+
+    def _refuse(self, sources: Sequence[str], number: int = 1) -> None:
+        if isinstance(sources, str):
+            raise UserError(f"{shorten(repr(sources))} is one text; give a list of texts")
+        beams = self.model.generation_config.num_beams
+        if number < 1 or (self.sampling is None and number > beams):
+            raise UserError(
+                f"number is {number}; give 1 {'or more' if self.sampling else f'to {beams}, the beams'}"
+            )
 
     def check(self, sources: Sequence[str], origin: str, before: int = 0) -> None:
         """Refuse a sentence that is longer than the model's positions.

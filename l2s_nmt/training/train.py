@@ -18,7 +18,7 @@ from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, command_line, open_run, same_data
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.build_search import build_search
-from l2s_nmt.training.checkpoints import Progress
+from l2s_nmt.training.checkpoints import Progress, list_checkpoints, read_state, what_is_damaged
 from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.other_models import load_cross_trained, load_experts
 from l2s_nmt.training.progress import Display
@@ -55,7 +55,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
             open_run(folder, recipe, command_line())
         corpus = prepare.read_corpus(recipe, display.say)
         if accelerator.is_main_process:
-            same_data(run, recipe, corpus.stamps)
+            same_data(run, recipe, corpus.stamps, ended=_is_trained(run, recipe))
         tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
         model = prepare.find_model(recipe, tokenizer)
         data = prepare.training_data(recipe, corpus, tokenizer, model, display.say, processes)
@@ -120,6 +120,15 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
     end_trackers(accelerator)
     display.say(_closing(progress, folder))
     return run
+
+
+def _is_trained(run: Run, recipe: Recipe) -> bool:
+    """Whether nothing is left to do."""
+    found = list_checkpoints(run.checkpoints)
+    if not found or what_is_damaged(found[-1]) is not None:
+        return False
+    progress, _ = read_state(found[-1])
+    return progress.finished and build.build_limits(recipe).reached(progress)
 
 
 def _closing(progress: Progress, folder: Path) -> str:

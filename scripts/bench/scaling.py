@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from l2s_nmt.processes import Processes, part
+from l2s_nmt.processes import Processes, in_touch
 from l2s_nmt.recipe_file import Settings
 from scripts.bench.clock import Turn, stopwatch
 from scripts.bench.setting import LEARNED_STEP, TEACHER_FORCING, TurnTrainer, Workbench
@@ -102,13 +102,13 @@ def work(order: Path) -> None:
     given = json.loads(order.read_text(encoding="utf-8"))
     place = order.parent / f"{os.environ.get('WORLD_SIZE', '1')}-{os.environ.get('RANK', '0')}"
     bench = Workbench.open(given["settings"], place)
-    processes = Processes.of(bench.accelerator)
-    trainers = {name: bench.trainer(bench.recipe(STEPS[name])) for name in given["steps"]}
-    _say(processes, {"ready": True})
-    while line := processes.from_main(sys.stdin.readline):
-        step, number = json.loads(line)
-        _say(processes, _turn(processes, trainers[step], bench.chosen(number, given["updates"])))
-    part(bench.accelerator)
+    with in_touch(bench.accelerator):
+        processes = Processes.of(bench.accelerator)
+        trainers = {name: bench.trainer(bench.recipe(STEPS[name])) for name in given["steps"]}
+        _say(processes, {"ready": True})
+        while line := processes.from_main(sys.stdin.readline):
+            step, number = json.loads(line)
+            _say(processes, _turn(processes, trainers[step], bench.chosen(number, given["updates"])))
 
 
 def _turn(processes: Processes, trainer: TurnTrainer, updates: list[Any]) -> dict[str, Any]:

@@ -64,14 +64,14 @@ def read_figures(study: Study) -> Found:
     Raises:
         UserError: there are none yet, or they are not of the same systems.
     """
-    found = {
+    found: Found = {
         (split, beam): _read(study, split, beam) for beam in study.plan.beams for split in study.plan.splits
     }
     first, *others = ([system["name"] for system in comparison["systems"]] for comparison in found.values())
     if any(names != first for names in others):
         raise UserError(
-            f"{study.results}: not all figures are of the same systems, so the plan was changed, or interrupted while it "
-            "was compared; run it again"
+            f"{study.results}: not all figures are of the same systems, so the plan was changed, or interrupted while "
+            "it was compared; run it again"
         )
     return found
 

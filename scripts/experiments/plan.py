@@ -124,7 +124,9 @@ class Study:
         names = [START, *plan.names.values()] if plan.start else [*plan.names.values()]
         for name in names:
             if names.count(name) > 1:
-                raise UserError(f"{path}: systems: two rows of the table are called {name!r}; give them other labels")
+                raise UserError(
+                    f"{path}: systems: two rows of the table are called {name!r}; give them other labels"
+                )
         return Study(plan, path, runs, data)
 
     @property

@@ -197,6 +197,16 @@ def test_a_finished_run_is_left_as_it_is(baseline: Path) -> None:
     assert snapshot(baseline) == before
 
 
+@pytest.mark.parametrize("limits", [["max_updates=3"], ["max_minutes=0.00001", "max_updates=null"]])
+def test_limits_lower_than_what_was_trained_change_nothing(limits: list[str], aggrevated: Path) -> None:
+    before = snapshot(aggrevated)
+    recipe = aggrevated.parent / "aggrevated.yaml"
+    overrides = [f"training.{limit}" for limit in limits]
+    outcome = done(command("train", recipe, *overrides, "--output", aggrevated))
+    assert "trained already, 6 updates; nothing is left to do" in outcome.err
+    assert snapshot(aggrevated) == before
+
+
 def test_a_run_from_another_is_taken_up_again(aggrevated: Path) -> None:
     before = snapshot(aggrevated)
     outcome = done(command("train", aggrevated.parent / "aggrevated.yaml", "--output", aggrevated))

@@ -83,7 +83,13 @@ def test_a_script_under_the_launcher_trains_again_and_again(corpus: Path, tmp_pa
         "for name in 'abc':\n"
         "    l2s_nmt.train(recipe, f'{sys.argv[2]}/{name}')\n"
     )
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", FILES["several_cpus.yaml"]]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(FILES["several_cpus.yaml"]),
+    ]
     ended = subprocess.run(
         [*launch, "--num_processes", "2", "--main_process_port", "0", script, recipe, tmp_path],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

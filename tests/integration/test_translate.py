@@ -261,6 +261,29 @@ SAMPLING = l2s_nmt.Sampling()
     [
         (lambda run: l2s_nmt.translate(run, ["a"], beam=0), "beam is 0; give 1 to 1,000"),
         (lambda run: l2s_nmt.evaluate(run, beam=-1), "beam is -1; give 1 to 1,000"),
+        (
+            lambda run: l2s_nmt.translate(run, ["a"], beams=1),  # type: ignore[call-arg]
+            "beams is no option of translating; there are beam, ",
+        ),
+        (
+            lambda run: l2s_nmt.translate(run, ["a"], beam=3, length_penalty=float("nan")),
+            "length penalty is nan; give -50 to 50",
+        ),
+        (
+            lambda run: l2s_nmt.evaluate(run, beam=3, length_penalty=250),
+            "length penalty is 250; give -50 to 50",
+        ),
+        (lambda run: l2s_nmt.load_translator(run)("balu"), "'balu' is one text; give a list of texts"),
+        (
+            lambda run: l2s_nmt.load_translator(run, beam=2).best(["a"], 3),
+            "number is 3; give 1 to 2, the beams",
+        ),
+        (
+            lambda run: l2s_nmt.load_translator(run, sampling=SAMPLING).best(["a"], 0),
+            "number is 0; give 1 or more",
+        ),
+        (lambda run: l2s_nmt.compare(run, exposure=0), "exposure is 0; give 1 or more"),
+        (lambda run: l2s_nmt.compare(run, splits=[]), "no split is given"),
         (lambda run: l2s_nmt.translate(run, ["a"], batch_tokens=0), "batch_tokens is 0; give 1 or more"),
         (
             lambda run: l2s_nmt.translate(run, ["a"], sampling=SAMPLING, beam=2),

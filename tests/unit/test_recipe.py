@@ -251,6 +251,14 @@ def test_a_key_that_belongs_into_a_section_is_found_there(file: Path) -> None:
         ("tokenizer.joint=1", "tokenizer.joint: found 1, it should be a valid boolean"),
         ("model.architecture=3", "model.architecture: found 3, expected keys: d_model, feed_forward, heads"),
         ("training.trackers=tensorboard", 'training.trackers: found "tensorboard", it should be a valid'),
+        (
+            "data.source_language=no",
+            "data.source_language: found false, it should be a valid string; put it in quotes",
+        ),
+        (
+            "evaluation.length_penalty=400",
+            "evaluation.length_penalty: found 400, it should be less than or equal to 50",
+        ),
         ("data.source_language=../de", 'data.source_language: found "../de"'),
         (
             "search.loss.name=klo",
@@ -356,7 +364,11 @@ def test_parts_that_do_not_fit_together_are_refused_with_the_reason(
 @pytest.mark.parametrize("start", ["from_run", "pretrained"])
 def test_keys_that_a_model_from_elsewhere_leaves_unused_are_refused(start: str, file: Path) -> None:
     message = refused(file, f"model.{start}=there")
-    assert message == f"{file}: model.architecture is not used, because the model comes from there; remove it"
+    reason = "is not used, because the model comes from there; remove it"
+    assert (
+        message == f"{file}: model.architecture {reason} (on the command line: model=null before the others)"
+    )
+    assert read_recipe(file, ["model=null", f"model.{start}=there"]).model.dropout is None
     file.write_text(TEXT.replace("  architecture: {d_model: 64, heads: 4}\n", f"  {start}: there\n"))
     assert read_recipe(file).model.dropout is None
     assert "tokenizer is not used, because the model comes from there" in refused(file, "tokenizer={}")

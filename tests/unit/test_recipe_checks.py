@@ -464,9 +464,9 @@ WITHOUT: dict[str, Any] = {
 
 
 def test_parts_put_together_in_python_are_not_less_than_they_say() -> None:
-    with pytest.raises(ValidationError, match="nothing of algorithm lols is done.*make_recipe fills in"):
+    with pytest.raises(ValidationError, match=r"nothing of algorithm lols is done.*make_recipe fills in"):
         Search(algorithm="lols")
-    with pytest.raises(ValidationError, match="loss kl needs loss.alpha; 10 is usual"):
+    with pytest.raises(ValidationError, match=r"loss kl needs loss.alpha; 10 is usual"):
         Search(loss=Loss(name="kl", weight=1.0))
 
 

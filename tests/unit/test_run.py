@@ -202,6 +202,26 @@ def test_limits_may_be_raised_unless_training_went_by_them(
         assert "(training.max_updates: 5 there, 9 now)" in refused(path, long)
 
 
+def test_limits_that_do_not_end_training_later_are_not_written_down(tmp_path: Path) -> None:
+    """The recipe of a run that has ended says to which limits it was trained."""
+    path, long = tmp_path / "run", recipe(training={"max_updates": 9})
+    train(open_run(path, long, ["l2s-nmt", "train", "first"]))
+    same_data(Run(path), long, STAMPS)
+    short = recipe(training={"max_updates": 5, "max_minutes": 1.0, "patience": 1})
+    same_data(open_run(path, short, []), short, STAMPS, ended=True)
+    assert Run(path).read_recipe() == long
+    environment = json.loads((path / "environment.json").read_text())
+    assert environment["command"] == ["l2s-nmt", "train", "first"]
+
+
+def test_what_is_refused_is_named_and_not_what_may_change(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    train(open_run(path, recipe(training={"max_updates": 9}), []))
+    limits = {"max_updates": 10, "max_epochs": 9, "max_minutes": 9.0, "max_roll_outs": 99, "patience": 9}
+    message = refused(path, recipe(training={**limits, "validate_every": 6}))
+    assert "another recipe (training.validate_every: 500 there, 6 now)" in message
+
+
 def test_files_may_have_moved_but_not_changed(run: Run, tmp_path: Path) -> None:
     same_data(run, recipe(), STAMPS)
     train(run)

@@ -341,6 +341,13 @@ def test_differences_are_marked_word_by_word() -> None:
     )
 
 
+def test_differences_are_marked_character_by_character_where_there_are_no_spaces() -> None:
+    assert mark_differences("\u660e\u5929 B2 \u770b\u623f", "\u6628\u5929 B2 \u770b\u623f") == (
+        '<bdi dir="auto"><del>\u660e</del> \u5929 B2 \u770b\u623f</bdi>',
+        '<bdi dir="auto"><ins>\u6628</ins> \u5929 B2 \u770b\u623f</bdi>',
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(1.234, "+1.23"), (-0.5, "\u22120.50"), (0.001, "0.00"), (-0.004, "0.00"), (0.0, "0.00")],
