@@ -188,14 +188,17 @@ def test_a_model_on_the_hub_is_no_folder(tmp_path: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_limits_may_be_raised_unless_training_went_by_them(
-    settings: dict[str, Any], may: bool, tmp_path: Path
+    settings: dict[str, Any], may: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run"
+    monkeypatch.setattr(sys, "argv", ["/bin/l2s-nmt", "train", "further"])
     short, long = (recipe(training={"max_updates": n, **settings}) for n in (5, 9))
     train(open_run(path, short, []))
     if may:
         same_data(open_run(path, long, []), long, STAMPS)
         assert Run(path).read_recipe() == long
+        noted = json.loads((path / "environment.json").read_text())
+        assert noted["command"] == ["l2s-nmt", "train", "further"]
         seeded = recipe(seed=2, training={"max_updates": 9, **settings})
         assert "(seed: 1 there, 2 now)" in refused(path, seeded)
     else:
