@@ -86,8 +86,8 @@ def together() -> Iterator[Processes]:
 def in_touch(state: Accelerator | PartialState) -> Iterator[None]:
     """Within this context the failure of one process ends all.
 
-    The process group stays for what a script does next: made anew while the launcher lives, it would find the places
-    of the last one. It is taken down when the process ends, unless that is for a failure: then nobody may be there.
+    The process group stays for what a script does next, since one that is made anew under the same launcher may not
+    come about. It is taken down when the process ends, unless that is for a failure: then nobody may be there.
     """
     atexit.unregister(_part)
     with lifeline(state):

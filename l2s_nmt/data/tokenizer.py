@@ -211,17 +211,13 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> 
     A translation is one line, whoever reads it: all line breaks of Unicode, which a model can spell in bytes, become
     spaces.
     """
-    known = [_known(tokenizer, sequence) for sequence in ids]
-    texts = tokenizer.batch_decode(known, skip_special_tokens=True)
+    sequences = [list(sequence) for sequence in ids]
+    if isinstance(tokenizer, MarianTokenizer):
+        # A model may have scores for more; others leave out what they have no word for, and this one fails.
+        known = len(tokenizer.target_encoder) if tokenizer.separate_vocabs else len(tokenizer)
+        sequences = [[token for token in sequence if token < known] for sequence in sequences]
+    texts = tokenizer.batch_decode(sequences, skip_special_tokens=True)
     return [_LINE_BREAKS.sub(" ", text) for text in texts]
-
-
-def _known(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
-    """Without what a model has scores for but its tokenizer no word: Marian's fails there, and others leave it out."""
-    if not isinstance(tokenizer, MarianTokenizer):
-        return list(ids)
-    number = len(tokenizer.target_encoder) if tokenizer.separate_vocabs else len(tokenizer)
-    return [token for token in ids if token < number]
 
 
 def decode_sources(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]]) -> list[str]:

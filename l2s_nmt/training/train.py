@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -9,6 +10,7 @@ from accelerate import Accelerator
 from l2s_nmt.architecture import save_model
 from l2s_nmt.build_cost import texts
 from l2s_nmt.cpu import keep_freed_memory
+from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.card import write_card
 from l2s_nmt.evaluation.translate import Decoding
 from l2s_nmt.files import writing
@@ -18,7 +20,7 @@ from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, command_line, open_run, same_data
 from l2s_nmt.training import build, prepare
 from l2s_nmt.training.build_search import build_search
-from l2s_nmt.training.checkpoints import Progress, list_checkpoints, read_state, what_is_damaged
+from l2s_nmt.training.checkpoints import Progress, list_checkpoints, read_state
 from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.other_models import load_cross_trained, load_experts
 from l2s_nmt.training.progress import Display
@@ -123,12 +125,12 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
 
 
 def _is_trained(run: Run, recipe: Recipe) -> bool:
-    """Whether nothing is left to do."""
-    found = list_checkpoints(run.checkpoints)
-    if not found or what_is_damaged(found[-1]) is not None:
-        return False
-    progress, _ = read_state(found[-1])
-    return progress.finished and build.build_limits(recipe).reached(progress)
+    """Whether nothing is left to do, as the newest checkpoint says; training itself looks whether that is whole."""
+    for newest in list_checkpoints(run.checkpoints)[-1:]:
+        with suppress(UserError):
+            progress, _ = read_state(newest)
+            return progress.finished and build.build_limits(recipe).reached(progress)
+    return False
 
 
 def _closing(progress: Progress, folder: Path) -> str:

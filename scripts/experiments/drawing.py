@@ -79,8 +79,8 @@ def read_figures(study: Study) -> Found:
 def _read(study: Study, split: str, beam: int) -> Values:
     path = comparison_path(study, split, beam)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or not all(system["name"] for system in values["systems"] or [{}]):
+        values: Values = json.loads(path.read_text(encoding="utf-8"))
+        if not [system["name"] for system in values["systems"]]:
             raise ValueError("it holds no comparison")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no figures to draw; run the plan first") from error
