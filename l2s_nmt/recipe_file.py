@@ -231,7 +231,8 @@ def _validate(
             problems[_SHOWN:] = [f"{name}: {further:,} more of the kind"]
         raise UserError("\n".join(problems)) from None
     _refuse_unused(recipe, given, name)
-    return recipe
+    # A shell leaves the ~ of data.files=~/corpus as it is.
+    return map_folders(recipe, os.path.expanduser, os.path.expanduser)
 
 
 def _texts(value: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPath, str]]:

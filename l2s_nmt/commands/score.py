@@ -11,7 +11,7 @@ import typer
 
 from l2s_nmt.commands.options import RunArgument, WeightsOption
 from l2s_nmt.commands.terminal import note, progress
-from l2s_nmt.commands.texts import read_lines, read_references
+from l2s_nmt.commands.texts import STANDARD_INPUT, read_lines, read_references
 
 if TYPE_CHECKING:
     from l2s_nmt.evaluation.likelihood import Likelihood
@@ -23,7 +23,11 @@ def score(
     run: RunArgument,
     translations: Annotated[
         Path,
-        typer.Argument(metavar="TRANSLATIONS", help="A file, one translation a line.", show_default=False),
+        typer.Argument(
+            metavar="TRANSLATIONS",
+            help="A file, one translation a line; - for standard input.",
+            show_default=False,
+        ),
     ],
     split: Annotated[
         str | None,
@@ -62,7 +66,7 @@ def score(
                 trained,
                 *given,
                 costs=cost or None,
-                origin=str(translations),
+                origin="standard input" if translations == STANDARD_INPUT else str(translations),
                 weights=weights,
                 processes=processes,
                 done=advance,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+STANDARD_INPUT = Path("-")
+
 
 def read_lines(path: Path) -> list[str]:
-    """The sentences of a file.
+    """The sentences of a file, or of standard input by the name ``-``.
 
     Raises:
         UserError: it cannot be read, or is not UTF-8.
@@ -16,6 +19,8 @@ def read_lines(path: Path) -> list[str]:
     from l2s_nmt.files import text_lines
 
     try:
+        if path == STANDARD_INPUT:
+            return text_lines(sys.stdin.buffer.read(), "standard input")
         return text_lines(path.read_bytes(), str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error

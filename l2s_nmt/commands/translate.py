@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l2s_nmt.commands.options import BeamOption, PenaltyOption, RunArgument, WeightsOption
+from l2s_nmt.commands.texts import STANDARD_INPUT
 from l2s_nmt.errors import UserError
 
 if TYPE_CHECKING:
     from l2s_nmt.evaluation.draw import Sampling
 
 
-STANDARD_INPUT = Path("-")
 STANDARD_OUTPUT = ("-", "/dev/stdout")
 """Its names: opened anew by the second, it would begin where it was when the command began."""
 

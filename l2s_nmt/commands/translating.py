@@ -81,9 +81,9 @@ class Arriving:
             before += len(window)
 
     def _patient(self, work: Work) -> Windows:
-        for window in self._windows:
+        for before, window in enumerate(self._windows):  # a line each
             try:
-                work.check(window, 0)
+                work.check(window, before)
             except UserError as error:
                 note(f"error: {error}")
             else:

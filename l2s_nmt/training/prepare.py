@@ -141,10 +141,25 @@ def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTo
 
 
 def model_start(recipe: Recipe) -> str | Path | None:
-    """The folder or id of the model that training starts from."""
-    if recipe.model.from_run is not None:
-        return Run(Path(recipe.model.from_run)).weights()
-    return recipe.model.pretrained
+    """The folder or id of the model that training starts from.
+
+    Raises:
+        UserError: it is a run without weights, or one that translates the other way.
+    """
+    if recipe.model.from_run is None:
+        return recipe.model.pretrained
+    run = Run(Path(recipe.model.from_run))
+    weights, data = run.weights(), run.read_recipe().data
+    if (data.source_language, data.target_language) == (
+        recipe.data.target_language,
+        recipe.data.source_language,
+    ):
+        raise UserError(
+            f"model.from_run: {run.path} translates {data.source_language} to {data.target_language}, and the recipe asks "
+            "for the other way; give a run of the same direction (to start from its weights all the same: "
+            f"model.pretrained={weights})"
+        )
+    return weights
 
 
 def _train(settings: TokenizerSettings, corpus: Corpus, folder: Path, seed: int) -> PreTrainedTokenizerBase:

@@ -119,6 +119,21 @@ def test_a_corrected_recipe_may_use_the_same_output(recipe: Path, tmp_path: Path
     assert "another recipe (tokenizer.vocabulary: 70 there, 71 now)" in message
 
 
+def test_a_start_that_translates_the_other_way_is_refused(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done(command("train", recipe, "--output", run))
+    back = tiny_recipe(corpus, training={"max_updates": 2}, model={"from_run": str(run)})
+    back["data"] |= {"source_language": "xb", "target_language": "xa"}
+    message = command("train", write_recipe(tmp_path / "back.yaml", back), "--dry-run").error()
+    assert f"model.from_run: {run} translates xa to xb" in message
+    allowed = message.partition("all the same: ")[2].strip().removesuffix(")")
+    assert allowed == f"model.pretrained={run / 'best'}"
+    del back["model"]
+    done(command("train", write_recipe(tmp_path / "back.yaml", back), allowed, "--dry-run"))
+
+
 def test_a_test_set_that_is_missing_is_refused_when_it_is_asked_for(
     corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:

@@ -65,6 +65,13 @@ def test_a_translation_of_the_test_set_and_its_totals(run: Path, written: Path) 
     assert command("score", run, written).out == outcome.out
 
 
+def test_translations_from_standard_input(run: Path, written: Path) -> None:
+    outcome = done(command("score", run, "-", stdin=written.read_bytes()))
+    assert outcome.out == command("score", run, written).out
+    assert "standard input has 1 lines" in command("score", run, "-", stdin=b"one").error()
+    assert "standard input, line 2: not UTF-8" in command("score", run, "-", stdin=b"a\n\xff\n").error()
+
+
 @torch.no_grad()
 def test_a_plain_interpreter_finds_the_same(run: Path, written: Path, corpus: Path) -> None:
     model = AutoModelForSeq2SeqLM.from_pretrained(run / "best").eval()

@@ -114,6 +114,7 @@ def test_a_person_is_asked_for_each_line(run: Path, source: Path, lines: list[st
     first = source.read_text().splitlines()[1]
     seen = on_a_terminal(run, [f"{first}\n".encode(), b"balu " * 600 + b"\n", b"\n"], prompts=4)
     assert f"{first}\n{lines[1]}\n" in seen
+    assert "line 2: " in seen
     assert "64 positions; split the sentence\n" in seen
     assert "Traceback" not in seen
 

@@ -396,6 +396,15 @@ def test_a_tokenizer_from_elsewhere_stands_alone(file: Path, monkeypatch: pytest
     assert with_absolute_paths(recipe).tokenizer.pretrained == str(file.parent / "there")
 
 
+def test_the_home_folder_is_found_by_its_sign(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    recipe = read_recipe(file, ["data.files=~/corpus", "tokenizer={pretrained: ~/pieces.model}"])
+    assert (recipe.data.files, recipe.tokenizer.pretrained) == ("/home/me/corpus", "/home/me/pieces.model")
+    assert read_recipe(file, ["data.files=a~b"]).data.files == "a~b"
+    started = make_recipe({"data": DATA, "model": {"from_run": "~/run"}, "training": {"max_updates": 1}})
+    assert started.model.from_run == "/home/me/run"
+
+
 # ---- files that are no recipe --------------------------------------------------------------------
 
 
