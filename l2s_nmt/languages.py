@@ -37,6 +37,11 @@ def bleu_tokenizer(language: str) -> BleuTokenizer:
     return "char" if name in _WITHOUT_SPACES else "13a"
 
 
+def language_tag(code: str) -> str:
+    """A language's code, as corpora and tokenizers write it (de, zh_CN, deu_Latn), as BCP 47 has it."""
+    return code.replace("_", "-")
+
+
 def new_bleu(tokenizer: BleuTokenizer = "13a", *, quiet: bool = False) -> Any:
     """Return a fresh BLEU of sacrebleu.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Literal
 
 from l2s_nmt.errors import UserError
 
@@ -31,6 +32,13 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """The same, line by line: what is written over several lines stays so."""
     return "\n".join(map(visible, text.split("\n")))
+
+
+def direction(text: str) -> Literal["ltr", "rtl"]:
+    """How it is written: from left to right or from right to left, as its first letter says."""
+    kinds = (unicodedata.bidirectional(character) for character in text)
+    first = next((kind for kind in kinds if kind in ("L", "R", "AL")), "L")
+    return "ltr" if first == "L" else "rtl"
 
 
 def shorten(text: str, longest: int = 100) -> str:

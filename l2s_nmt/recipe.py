@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from l2s_nmt.languages import BleuTokenizer, bleu_tokenizer
+from l2s_nmt.languages import BleuTokenizer, bleu_tokenizer, language_tag
 from l2s_nmt.recipe_checks import refuse_without_targets
 from l2s_nmt.recipe_search import Search
 from l2s_nmt.recipe_types import (
@@ -114,6 +114,13 @@ class Data:
             "source_language": self.source_code or self.source_language,
             "target_language": self.target_code or self.target_language,
         }
+
+    @property
+    def tags(self) -> tuple[str, str] | None:
+        """The languages as BCP 47 has them; None of the generated corpus, whose words are of none."""
+        if self.files is None and self.hub is None:
+            return None
+        return language_tag(self.source_language), language_tag(self.target_language)
 
     @model_validator(mode="after")
     def _can_be_streamed(self) -> Data:

@@ -88,7 +88,7 @@ def two_runs() -> Explanation:
     return tiny_explanation(tiny_subject("lols"), tiny_subject("aggrevated", changed=True))
 
 
-def with_texts(explanation: Explanation, text: str) -> Explanation:
+def with_texts(explanation: Explanation, text: str, languages: tuple[str, str] | None = None) -> Explanation:
     """The same with a text wherever a corpus, a model or a file name has a say."""
 
     def rolled(out: RollOut) -> RollOut:
@@ -117,6 +117,6 @@ def with_texts(explanation: Explanation, text: str) -> Explanation:
             views.append(
                 replace(view, translation=rolled(view.translation), tokens=tokens, states=tuple(states))
             )
-        sentences.append(Explained(Pair(text, text, (text, text)), tuple(views)))
+        sentences.append(Explained(Pair(text, text, (text, text), languages), tuple(views)))
     search = replace(explanation.search, run=text, cost=text, note=text)
     return Explanation(tuple(text for _ in explanation.runs), search, tuple(sentences))

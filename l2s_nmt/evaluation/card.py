@@ -66,9 +66,8 @@ def _last_name(path: str) -> str:
 
 def _front_matter(recipe: Recipe) -> str:
     data = recipe.data
-    generated = data.files is None and data.hub is None  # of no language, whatever its code is that of
     values: dict[str, Any] = {
-        **({} if generated else {"language": [data.source_language, data.target_language]}),
+        **({"language": [data.source_language, data.target_language]} if data.tags else {}),
         "library_name": "transformers",
         "pipeline_tag": "translation",
         "tags": ["translation", "l2s_nmt", "learning-to-search", recipe.search.algorithm],

@@ -71,6 +71,7 @@ def compare(
     references: Sequence[Sequence[str]],
     *,
     splits: Sequence[str] = (),
+    languages: tuple[str, str] | None = None,
     training_words: TrainingWords | None = None,
     learned: LearnedScores | None = None,
     bleu_tokenizer: BleuTokenizer = "13a",
@@ -86,6 +87,7 @@ def compare(
         sources: the source sentences.
         references: for each sentence its one or more references.
         splits: the names of the sets that the sentences come from.
+        languages: of sources and targets, as BCP 47 has them; None: not known.
         training_words: how often words occur in the training data; None: not known.
         learned: the scores of a learned metric, where there are any.
         bleu_tokenizer: what cuts text into BLEU's words.
@@ -148,6 +150,7 @@ def compare(
         resamples=resamples,
         trials=trials,
         seed=seed,
+        languages=languages,
     )
 
 

@@ -34,7 +34,7 @@ def render_page(comparison: Comparison) -> str:
         *details_section(comparison),
     ]
     sections.extend(
-        examples_section(comparison.baseline, number, system)
+        examples_section(comparison, number)
         for number, system in enumerate(comparison.systems)
         if system.wins or system.losses
     )

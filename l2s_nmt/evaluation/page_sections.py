@@ -9,7 +9,7 @@ from l2s_nmt.evaluation.curves import Axis, Curves, draw_curves, starts_below
 from l2s_nmt.evaluation.differences import Side, word_differences
 from l2s_nmt.evaluation.page_parts import html_table, name_of, section
 from l2s_nmt.evaluation.tables import detail_tables
-from l2s_nmt.evaluation.texts import html_text, signed
+from l2s_nmt.evaluation.texts import html_text, isolated, signed
 from l2s_nmt.evaluation.types import Comparison, Example, SystemResult
 from l2s_nmt.plain_text import visible
 
@@ -70,12 +70,13 @@ def details_section(comparison: Comparison) -> Iterator[str]:
         yield section(escape(table.title), html_table(table.key, escape(table.note), header, rows))
 
 
-def examples_section(baseline: SystemResult, number: int, system: SystemResult) -> str:
-    """The largest wins and losses of a system."""
+def examples_section(comparison: Comparison, number: int) -> str:
+    """The largest wins and losses of a system, by its number."""
+    baseline, system = comparison.baseline, comparison.systems[number]
     groups = (("Largest wins", system.wins, " open"), ("Largest losses", system.losses, ""))
     details = "".join(
         f"<details{is_open}><summary>{heading} <small>{len(examples)}</small></summary><ol>"
-        + "".join(_example(baseline, system, example) for example in examples)
+        + "".join(_example(comparison, system, example) for example in examples)
         + "</ol></details>"
         for heading, examples, is_open in groups
         if examples
@@ -91,11 +92,14 @@ def examples_section(baseline: SystemResult, number: int, system: SystemResult) 
     )
 
 
-def _example(baseline: SystemResult, system: SystemResult, example: Example) -> str:
-    lost, gained = mark_differences(example.baseline, example.system)
-    lines = [("source", "Source", html_text(example.source))]
-    lines.extend(("reference", "Reference", html_text(reference)) for reference in example.references)
-    lines.append(("", f"{html_text(baseline.name)} <small>{example.baseline_chrf:.1f}</small>", lost))
+def _example(comparison: Comparison, system: SystemResult, example: Example) -> str:
+    source, target = comparison.languages or (None, None)
+    lost, gained = mark_differences(example.baseline, example.system, target)
+    lines = [("source", "Source", html_text(example.source, source))]
+    lines.extend(("reference", "Reference", html_text(reference, target)) for reference in example.references)
+    lines.append(
+        ("", f"{html_text(comparison.baseline.name)} <small>{example.baseline_chrf:.1f}</small>", lost)
+    )
     lines.append(("", f"{html_text(system.name)} <small>{example.system_chrf:.1f}</small>", gained))
     body = "".join(
         f'<div class="{kind}"><dt>{label}</dt><dd>{text}</dd></div>' for kind, label, text in lines
@@ -104,15 +108,15 @@ def _example(baseline: SystemResult, system: SystemResult, example: Example) -> 
     return f'<li><p class="which">Sentence {example.sentence:,} <b>{gain}</b> chrF</p><dl>{body}</dl></li>'
 
 
-def mark_differences(baseline: str, system: str) -> tuple[str, str]:
+def mark_differences(baseline: str, system: str, language: str | None = None) -> tuple[str, str]:
     """Return two translations as HTML, the words that only one of them has in ``<del>`` and ``<ins>``."""
     first, second = word_differences(baseline, system)
-    return _marked(first, "del"), _marked(second, "ins")
+    return _marked(first, "del", language), _marked(second, "ins", language)
 
 
-def _marked(side: Side, tag: str) -> str:
+def _marked(side: Side, tag: str, language: str | None) -> str:
     if not side:
         return '<em class="empty">empty</em>'
     texts = [(escape(visible(words)), differs) for words, differs in side]
     shown = " ".join(f"<{tag}>{text}</{tag}>" if differs else text for text, differs in texts)
-    return f'<bdi dir="auto">{shown}</bdi>'
+    return isolated(shown, language)

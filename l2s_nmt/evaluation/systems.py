@@ -148,10 +148,16 @@ def compare_prepared(prepared: Prepared) -> Comparison:
         systems,
         *texts,
         splits=prepared.options.splits if prepared.runs else (),
+        languages=_languages(prepared),
         training_words=_training_words(prepared, systems),
         learned=None if model is None else score_by_comet(model, systems, *texts),
         bleu_tokenizer=_bleu_tokenizer(prepared),
     )
+
+
+def _languages(prepared: Prepared) -> tuple[str, str] | None:
+    first = next(iter(prepared.runs.values()), None)
+    return None if first is None else first.read_recipe().data.tags
 
 
 def _bleu_tokenizer(prepared: Prepared) -> BleuTokenizer:

@@ -10,9 +10,19 @@ from l2s_nmt.plain_text import visible
 _MINUS, _DASH = "\u2212", "\u2013"
 
 
-def html_text(text: str) -> str:
-    """Escape foreign text for a page, and keep its writing direction to itself."""
-    return f'<bdi dir="auto">{escape(visible(text))}</bdi>'
+def html_text(text: str, language: str | None = None) -> str:
+    """Escape foreign text for a page, and keep its writing direction to itself; see `isolated`."""
+    return isolated(escape(visible(text)), language)
+
+
+def isolated(content: str, language: str | None = None) -> str:
+    """HTML of foreign text with its own writing direction, and its language, where that is known.
+
+    By the language a screen reader chooses its voice, and a browser how it draws the characters that Chinese and
+    Japanese share.
+    """
+    tag = "" if language is None else f' lang="{escape(language)}"'
+    return f'<bdi dir="auto"{tag}>{content}</bdi>'
 
 
 def signed(value: float, decimals: int = 2) -> str:

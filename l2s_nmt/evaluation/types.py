@@ -354,6 +354,8 @@ class Comparison:
     """Of the approximate randomisation."""
     seed: int
     """Of both."""
+    languages: tuple[str, str] | None = None
+    """Of sources and targets, as BCP 47 has them, where they are known."""
 
     @property
     def baseline(self) -> SystemResult:

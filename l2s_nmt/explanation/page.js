@@ -43,9 +43,11 @@
 
     row.addEventListener("keydown", (event) => {
       const last = tokens.length - 1;
+      const right = row.dir === "rtl" ? -1 : 1;
+      const beside = (step) => Math.min(Math.max(chosen + step, 0), last);
       const goals = {
-        ArrowLeft: Math.max(chosen - 1, 0),
-        ArrowRight: Math.min(chosen + 1, last),
+        ArrowLeft: beside(-right),
+        ArrowRight: beside(right),
         Home: 0,
         End: last,
       };

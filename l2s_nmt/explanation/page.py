@@ -14,9 +14,9 @@ from importlib import resources
 from l2s_nmt.evaluation.style import STYLE
 from l2s_nmt.evaluation.texts import html_text, signed
 from l2s_nmt.explanation.figures import cost_text
-from l2s_nmt.explanation.page_states import Scales, changed, heat, state_section, token_label
+from l2s_nmt.explanation.page_states import Frame, changed, heat, state_section, token_label
 from l2s_nmt.explanation.types import Explained, Explanation, Facts, View
-from l2s_nmt.plain_text import visible
+from l2s_nmt.plain_text import direction, visible
 
 
 def render_page(explanation: Explanation) -> str:
@@ -27,9 +27,9 @@ def render_page(explanation: Explanation) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     title = f"Explained: {' · '.join(visible(name) for name in explanation.runs)}"
-    scales = Scales.of(explanation)
+    frame = Frame.of(explanation)
     sentences = (
-        _sentence(explanation.runs, sentence, number, scales)
+        _sentence(explanation.runs, sentence, number, frame)
         for number, sentence in enumerate(explanation.sentences, 1)
     )
     return "\n".join(
@@ -102,12 +102,15 @@ def _guide() -> str:
     )
 
 
-def _sentence(runs: tuple[str, ...], sentence: Explained, number: int, scales: Scales) -> str:
+def _sentence(runs: tuple[str, ...], sentence: Explained, number: int, frame: Frame) -> str:
     pair = sentence.pair
-    lines = [("Source", pair.source), *(("Reference", reference) for reference in pair.references)]
-    body = "".join(f"<div><dt>{label}</dt><dd>{html_text(text)}</dd></div>" for label, text in lines)
+    lines = [("Source", pair.source, frame.source)]
+    lines.extend(("Reference", reference, frame.target) for reference in pair.references)
+    body = "".join(
+        f"<div><dt>{label}</dt><dd>{html_text(text, language)}</dd></div>" for label, text, language in lines
+    )
     views = "".join(
-        _view(runs, sentence.views, index, f"s{number}v{index + 1}", scales)
+        _view(runs, sentence.views, index, f"s{number}v{index + 1}", frame)
         for index in range(len(sentence.views))
     )
     return (
@@ -116,7 +119,7 @@ def _sentence(runs: tuple[str, ...], sentence: Explained, number: int, scales: S
     )
 
 
-def _view(runs: tuple[str, ...], views: tuple[View, ...], index: int, key: str, scales: Scales) -> str:
+def _view(runs: tuple[str, ...], views: tuple[View, ...], index: int, key: str, frame: Frame) -> str:
     view = views[index]
     when = ("before", "after")[index] if len(views) == 2 else None
     whole = view.translation
@@ -128,22 +131,23 @@ def _view(runs: tuple[str, ...], views: tuple[View, ...], index: int, key: str, 
     badge = f' <span class="when">{when}</span>' if when else ""
     tokens = "".join(
         f'<li><a class="token{" joins" if token.joins else ""}" id="{key}t{place}" href="#{key}p{place}">'
-        f"{token_label(token)}"
-        f"{heat(state.regret_by_model, 'regret if the model finishes ', scales.cost)}"
-        f"{heat(state.regret_by_reference, 'if the reference finishes ', scales.cost)}</a></li>"
+        f"{token_label(token, frame.target)}"
+        f"{heat(state.regret_by_model, 'regret if the model finishes ', frame.cost)}"
+        f"{heat(state.regret_by_reference, 'if the reference finishes ', frame.cost)}</a></li>"
         for place, (token, state) in enumerate(zip(view.tokens, view.states, strict=True), 1)
     )
     worst = max(range(len(view.states)), key=lambda place: view.states[place].regret_by_model)
     states = "".join(
-        state_section(view, place, f"{key}p{place + 1}", scales, when, is_worst=place == worst)
+        state_section(view, place, f"{key}p{place + 1}", frame, when, is_worst=place == worst)
         for place in range(len(view.states))
     )
     return (
         f'<article class="view" aria-labelledby="{key}"><h3 id="{key}">{html_text(runs[index])}{badge}</h3>'
-        f'<p class="whole">{changed(whole.changes)} '
+        f'<p class="whole">{changed(whole.changes, frame.target)} '
         f"<small>cost {cost_text(whole.cost)}{gain}{cut}</small></p>"
         f'<div class="row"><p class="strips" aria-hidden="true"><span>translation</span>'
         f"<span>model finishes</span><span>reference finishes</span></p>"
-        f'<ol class="tokens" aria-label="Translation by {escape(visible(runs[index]))}, token by token">{tokens}</ol>'
+        f'<ol class="tokens" dir="{direction(whole.text)}" '
+        f'aria-label="Translation by {escape(visible(runs[index]))}, token by token">{tokens}</ol>'
         f"</div>{states}</article>"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from l2s_nmt.evaluation.texts import html_text, signed
+from l2s_nmt.evaluation.texts import html_text, isolated, signed
 from l2s_nmt.explanation.figures import cost_text, percent, push_text, token_text
 from l2s_nmt.explanation.types import (
     LONE_SPACE,
@@ -24,21 +24,27 @@ _LEVELS = (0.005, 0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True)
-class Scales:
-    """What is full scale on the page."""
+class Frame:
+    """What all states of the page have in common."""
 
     cost: float
-    """The largest regret, at least 1."""
+    """Full scale of regrets: the largest, at least 1."""
     push: float
-    """The strongest push."""
+    """Full scale of pushes: the strongest."""
+    source: str | None
+    """The language of the sources, where it is known."""
+    target: str | None
+    """That of the translations."""
 
     @classmethod
-    def of(cls, explanation: Explanation) -> Scales:
+    def of(cls, explanation: Explanation) -> Frame:
         """Of everything that is shown."""
+        languages = explanation.sentences[0].pair.languages if explanation.sentences else None
         states = [s for sentence in explanation.sentences for view in sentence.views for s in view.states]
         regrets = [regret for s in states for regret in (s.regret_by_model, s.regret_by_reference)]
         pushes = [abs(candidate.push) for s in states for candidate in s.candidates]
-        return cls(max([1.0, *regrets]), max(pushes, default=0.0) or 1.0)
+        scale = max([1.0, *regrets]), max(pushes, default=0.0) or 1.0
+        return cls(*scale, *(languages or (None, None)))
 
 
 def heat(regret: float, label: str, scale: float) -> str:
@@ -50,17 +56,17 @@ def heat(regret: float, label: str, scale: float) -> str:
     return f'<span class="heat h{level}">{unseen}{number}</span>'
 
 
-def token_label(token: Token) -> str:
+def token_label(token: Token, language: str | None) -> str:
     """A token in the row of the translation."""
     if token.ends:
         return (
             '<span class="word end"><span aria-hidden="true">⏎</span><span class="unseen">end</span></span>'
         )
     continued = '<span class="unseen">continued </span>' if token.joins else ""
-    return f'<span class="word">{continued}{html_text(token.text)}</span>'
+    return f'<span class="word">{continued}{html_text(token.text, language)}</span>'
 
 
-def changed(changes: tuple[Change, ...]) -> str:
+def changed(changes: tuple[Change, ...], language: str | None) -> str:
     """A sentence with what is not the same marked."""
     marks = {"same": "{}", "removed": "<del>{}</del>", "added": "<ins>{}</ins>"}
     said = {"same": "", "removed": "gone: ", "added": "new: "}
@@ -71,28 +77,27 @@ def changed(changes: tuple[Change, ...]) -> str:
         )
         for change in changes
     ]
-    return f'<bdi dir="auto">{" ".join(parts)}</bdi>' if parts else '<em class="empty">empty</em>'
+    return isolated(" ".join(parts), language) if parts else '<em class="empty">empty</em>'
 
 
-def state_section(
-    view: View, place: int, key: str, scales: Scales, when: str | None, *, is_worst: bool
-) -> str:
+def state_section(view: View, place: int, key: str, frame: Frame, when: str | None, *, is_worst: bool) -> str:
     """The state before a token.
 
     Args:
         view: of one run.
         place: of the token.
         key: the element's id.
-        scales: of the page.
+        frame: of the page.
         when: ``before`` or ``after``, where there are two runs.
         is_worst: it is the first to look at: its regret is the largest.
     """
     state = view.states[place]
     prefix = "".join(map(_written, view.tokens[:place])).strip()
-    after = f"After {html_text(prefix)}" if prefix else "At the beginning"
+    after = f"After {html_text(prefix, frame.target)}" if prefix else "At the beginning"
+    taken = html_text(token_text(state.own.token), frame.target)
     cheapest = min(candidate.by_model.cost for candidate in state.candidates)
     candidates = "".join(
-        _candidate(state, candidate, cheapest, key, scales, when) for candidate in state.candidates
+        _candidate(state, candidate, cheapest, key, frame, when) for candidate in state.candidates
     )
     said = (
         f"Token {place + 1} of {len(view.tokens)}, {_plain(state.own.token)}, {_verdict(state)}. "
@@ -101,7 +106,7 @@ def state_section(
     worst = ' data-worst=""' if is_worst else ""
     return (
         f'<section class="state" id="{key}" data-say="{escape(said)}"{worst}>'
-        f'<h4>{after}</h4><p class="choice">The model takes <b>{html_text(token_text(state.own.token))}</b>: '
+        f'<h4>{after}</h4><p class="choice">The model takes <b>{taken}</b>: '
         f"{_verdict(state)}.</p>"
         '<div class="candidates"><p class="columns" aria-hidden="true"><span>candidate</span><span>probability</span>'
         "<span>cost, model</span><span>cost, reference</span><span>push</span></p>"
@@ -126,7 +131,7 @@ def _plain(token: Token) -> str:
 
 
 def _candidate(
-    state: State, candidate: Candidate, cheapest: float, key: str, scales: Scales, when: str | None
+    state: State, candidate: Candidate, cheapest: float, key: str, frame: Frame, when: str | None
 ) -> str:
     best = min(other.by_reference.cost for other in state.candidates)
     marks = "".join(
@@ -147,14 +152,14 @@ def _candidate(
     open_first = ' data-first=""' if candidate is state.cheapest and state.regret_by_model > 0 else ""
     return (
         f'<details class="candidate" name="{key}" data-say="{escape(said)}"{open_first}><summary>'
-        f'<span class="tried">{html_text(token_text(candidate.token))}'
+        f'<span class="tried">{html_text(token_text(candidate.token), frame.target)}'
         f"{marks}</span>"
         f"{_probability(candidate, when)}"
-        f"{_cost(by_model, by_model - cheapest, ' cost if the model finishes ', scales)}"
-        f"{_cost(by_reference, by_reference - best, ' if the reference finishes ', scales)}"
-        f"{_push(candidate.push, scales.push)}</summary>"
-        f'<div class="outs">{_out("The model finishes", candidate.by_model, state.own.by_model)}'
-        f"{_out('The reference finishes', candidate.by_reference, state.own.by_model)}</div>"
+        f"{_cost(by_model, by_model - cheapest, ' cost if the model finishes ', frame)}"
+        f"{_cost(by_reference, by_reference - best, ' if the reference finishes ', frame)}"
+        f"{_push(candidate.push, frame.push)}</summary>"
+        f'<div class="outs">{_out("The model finishes", candidate.by_model, state.own.by_model, frame.target)}'
+        f"{_out('The reference finishes', candidate.by_reference, state.own.by_model, frame.target)}</div>"
         f"{_charged(candidate)}</details>"
     )
 
@@ -175,8 +180,8 @@ def _probability(candidate: Candidate, when: str | None) -> str:
     )
 
 
-def _cost(cost: float, regret: float, label: str, scales: Scales) -> str:
-    level = sum(regret >= start * scales.cost for start in _LEVELS)
+def _cost(cost: float, regret: float, label: str, frame: Frame) -> str:
+    level = sum(regret >= start * frame.cost for start in _LEVELS)
     return f'<span class="heat h{level}"><span class="unseen">{label}</span>{cost_text(cost)}</span>'
 
 
@@ -202,14 +207,14 @@ def _push_size(push: float) -> str:
     return f'<span aria-hidden="true">{push_text(push)}</span><span class="unseen">{_push_words(push)}</span>'
 
 
-def _out(heading: str, out: RollOut, own: RollOut) -> str:
+def _out(heading: str, out: RollOut, own: RollOut, language: str | None) -> str:
     difference = signed(out.cost - own.cost)
     beside = "as the translation" if difference == "0.00" else f"{difference} against the translation"
     cut = "" if out.finished else "; cut by its length"
     if difference != "0.00" and all(change.kind == "same" for change in out.changes):
         cut += "; the same words, in other tokens"
     return (
-        f'<div class="out"><h5>{heading}</h5><p>{changed(out.changes)}</p>'
+        f'<div class="out"><h5>{heading}</h5><p>{changed(out.changes, language)}</p>'
         f'<p class="note">cost {cost_text(out.cost)}, {beside}{cut}</p></div>'
     )
 

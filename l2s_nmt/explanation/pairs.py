@@ -36,10 +36,10 @@ def choose_pairs(
         raise UserError(
             "explain: --sentence is one of your own; leave out --split and --index, or --sentence"
         )
-    return [given_pair(sentence, references or [])]
+    return [given_pair(sentence, references or [], _languages(runs))]
 
 
-def given_pair(source: str, references: Sequence[str]) -> Pair:
+def given_pair(source: str, references: Sequence[str], languages: tuple[str, str] | None) -> Pair:
     """A sentence pair of one's own.
 
     Raises:
@@ -53,7 +53,11 @@ def given_pair(source: str, references: Sequence[str]) -> Pair:
         raise UserError(
             "explain: a sentence needs its translation, against which costs are measured; give --reference TEXT"
         )
-    return Pair("the sentence given", source, tuple(references))
+    return Pair("the sentence given", source, tuple(references), languages)
+
+
+def _languages(runs: Sequence[Run]) -> tuple[str, str] | None:
+    return runs[0].read_recipe().data.tags
 
 
 def pairs_of_split(runs: Sequence[Run], split: str, numbers: Sequence[int]) -> list[Pair]:
@@ -84,5 +88,5 @@ def pairs_of_split(runs: Sequence[Run], split: str, numbers: Sequence[int]) -> l
             raise UserError(
                 f"--index {number}: {test_set.origin} has no words there to compare; choose another"
             )
-        pairs.append(Pair(f"{split}, sentence {number}", source, references))
+        pairs.append(Pair(f"{split}, sentence {number}", source, references, _languages(runs)))
     return pairs

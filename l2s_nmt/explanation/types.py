@@ -25,6 +25,8 @@ class Pair:
     source: str
     references: tuple[str, ...]
     """One or several."""
+    languages: tuple[str, str] | None = None
+    """Of source and references, as BCP 47 has them, where they are known."""
 
 
 @dataclass(frozen=True)

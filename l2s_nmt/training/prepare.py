@@ -155,8 +155,8 @@ def model_start(recipe: Recipe) -> str | Path | None:
         recipe.data.source_language,
     ):
         raise UserError(
-            f"model.from_run: {run.path} translates {data.source_language} to {data.target_language}, and the recipe asks "
-            "for the other way; give a run of the same direction (to start from its weights all the same: "
+            f"model.from_run: {run.path} translates {data.source_language} to {data.target_language}, and the recipe "
+            "asks for the other way; give a run of the same direction (to start from its weights all the same: "
             f"model.pretrained={weights})"
         )
     return weights

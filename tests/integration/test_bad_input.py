@@ -119,9 +119,7 @@ def test_a_corrected_recipe_may_use_the_same_output(recipe: Path, tmp_path: Path
     assert "another recipe (tokenizer.vocabulary: 70 there, 71 now)" in message
 
 
-def test_a_start_that_translates_the_other_way_is_refused(
-    corpus: Path, recipe: Path, tmp_path: Path
-) -> None:
+def test_a_start_that_translates_the_other_way_is_refused(corpus: Path, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done(command("train", recipe, "--output", run))
     back = tiny_recipe(corpus, training={"max_updates": 2}, model={"from_run": str(run)})

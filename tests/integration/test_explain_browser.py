@@ -171,6 +171,23 @@ def test_tokens_are_chosen_by_the_keyboard_alone(opened: Opened, explanation: Ex
     assert outline == "3px"
 
 
+def test_arrows_point_where_they_go_in_scripts_from_right_to_left(
+    browser: Any, explanation: Explanation, tmp_path: Path
+) -> None:
+    path = tmp_path / "explanation.html"
+    path.write_text(render_page(with_texts(explanation, "\u05d0\u05d1")), encoding="utf-8")
+    opened = Opened(browser, path)
+    to_the_tokens(opened)
+    opened.press("Home")
+    left_of = "document.querySelector('#s1v1t{}').getBoundingClientRect().left"
+    assert opened.page.evaluate(f"{left_of.format(1)} > {left_of.format(2)}")
+    for key, place in (("ArrowRight", 1), ("ArrowLeft", 2), ("ArrowLeft", 3), ("ArrowRight", 2)):
+        opened.press(key)
+        assert opened.on_focus("id") == f"s1v1t{place}"
+    opened.context.close()
+    assert opened.complaints == []
+
+
 def test_candidates_are_unfolded_by_the_keyboard_alone(opened: Opened, explanation: Explanation) -> None:
     state = explanation.sentences[0].views[0].states[0]
     to_the_tokens(opened)

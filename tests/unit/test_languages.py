@@ -34,6 +34,14 @@ def test_the_tokenizer_of_a_language(language: str, tokenizer: str) -> None:
     assert bleu_tokenizer(language) == tokenizer
 
 
+def test_a_corpus_has_languages_as_pages_write_them() -> None:
+    data = {"files": "corpus", "source_language": "zh_CN", "target_language": "deu_Latn"}
+    recipe = make_recipe({"data": data})
+    assert recipe.data.tags == ("zh-CN", "deu-Latn")
+    del data["files"]
+    assert make_recipe({"data": {**data, "embedded": {}}}).data.tags is None
+
+
 @given(st.text(st.characters(codec="latin-1")))
 def test_words_are_what_is_between_spaces(text: str) -> None:
     assert number_of_words(text) == len(text.split())

@@ -5,7 +5,7 @@ import unicodedata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2s_nmt.plain_text import visible, visible_lines
+from l2s_nmt.plain_text import direction, visible, visible_lines
 
 
 @given(st.text(st.characters(codec=None)))
@@ -32,6 +32,11 @@ def test_visible_text_has_no_power(text: str) -> None:
 def test_visible_text_keeps_what_languages_need() -> None:
     text = "Grüße, 你好, می\u200cخواهم, \u200fשלום, क्\u200dष, 👩\u200d💻"  # noqa: RUF001
     assert visible(text) == text
+
+
+def test_the_first_letter_tells_how_a_text_is_written() -> None:
+    assert direction("") == direction("12, 3!") == direction("(a \u05d0") == "ltr"
+    assert direction("\u05d0 b") == direction("12 \u0628") == "rtl"
 
 
 @given(st.text(st.characters(codec=None)))

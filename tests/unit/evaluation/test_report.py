@@ -341,6 +341,17 @@ def test_differences_are_marked_word_by_word() -> None:
     )
 
 
+def test_sentences_have_their_languages() -> None:
+    systems = [System("a", [Replicate("a", ["one", "two"])]), System("b", [Replicate("b", ["one", "three"])])]
+    texts = ["eins", "zwei"], [["one"], ["three"]]
+
+    def page(languages: tuple[str, str] | None) -> Page:
+        return Page(render_page(compare(systems, *texts, languages=languages, resamples=5, trials=5)))
+
+    assert [tag["lang"] for tag in page(("de", 'e"n')).all("bdi") if "lang" in tag] == ["de", *['e"n'] * 3]
+    assert not any("lang" in tag for tag in page(None).all("bdi"))
+
+
 def test_differences_are_marked_character_by_character_where_there_are_no_spaces() -> None:
     assert mark_differences("\u660e\u5929 B2 \u770b\u623f", "\u6628\u5929 B2 \u770b\u623f") == (
         '<bdi dir="auto"><del>\u660e</del> \u5929 B2 \u770b\u623f</bdi>',

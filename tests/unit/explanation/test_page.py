@@ -119,6 +119,25 @@ def test_the_page_tells_everything(explanation: Explanation, page: Page) -> None
         assert f" {name} " in shown
 
 
+def test_foreign_text_has_its_language_and_its_direction() -> None:
+    one = replace(explained(), sentences=explained().sentences[:1])
+    shalom = "\u05e9\u05dc\u05d5\u05dd"
+    page = Page(render_page(with_texts(one, shalom, ("zh-CN", "he"))))
+    spoken = [tag["lang"] for tag in page.all("bdi") if "lang" in tag]
+    assert spoken[:3] == ["zh-CN", "he", "he"]  # the source and two references
+    assert spoken.count("zh-CN") == 1
+    views = one.sentences[0].views
+    tokens = sum(len(view.tokens) for view in views)
+    tried = sum(len(state.candidates) for view in views for state in view.states)
+    # Of the rest the token, what is taken at its state, what stands before the other states than the first,
+    # the candidates and their two roll-outs, and the translations.
+    assert spoken.count("he") == 2 + tokens + tokens + (tokens - len(views)) + 3 * tried + len(views)
+    assert {tag["dir"] for tag in page.all("ol")} == {"rtl"}
+    page = Page(render_page(with_texts(one, "shalom")))
+    assert not any("lang" in tag for tag in page.all("bdi"))
+    assert {tag["dir"] for tag in page.all("ol")} == {"ltr"}
+
+
 def test_no_cost_is_told_by_its_colour_alone() -> None:
     levels = [
         re.search(r'class="heat h(\d)">(.*)</span>', heat(regret, "", 1.0)) for regret in (0, 0.07, 0.5)
