@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from l2s_nmt.data.tokenizer import encode_targets, vocabularies
+from l2s_nmt.data.tokenizer import encode_targets, of_a_run, vocabularies
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import is_file, is_folder, whole_folder
 
@@ -176,7 +176,7 @@ def _refuse_unfit(model: PreTrainedModel, missing: Collection[str]) -> None:
 def _advice(path_or_id: str | Path) -> str:
     folder = Path(path_or_id)
     if is_file(folder / "recipe.yaml"):
-        return f"it is a run: give model.from_run={folder}, or model.pretrained={folder}/best"
+        return f"it is a run: {of_a_run(folder)}"
     if is_file(folder / "model.bin") and any(folder.glob("*vocabulary*")):
         return "it is an export for CTranslate2, which cannot be trained; give the run or model that it was made from"
     looks_local = str(path_or_id).startswith((".", "/", "~")) or str(path_or_id).count("/") > 1

@@ -314,12 +314,21 @@ def _explain(
     if kind in ("dataclass_type", "dataclass_exact_type"):
         return f"{where}: {key}: found {found}, expected keys: {', '.join(_keys_at(path))}"
     message = item["msg"][0].lower() + item["msg"][1:]
-    hint = (
-        "; put it in quotes"
-        if kind == "string_type" and isinstance(item["input"], bool | int | float)
-        else ""
+    return (
+        f"{where}: {key}: found {found}, {message.replace('input should', 'it should')}"
+        f"{_hint(kind, item.get('input'))}"
     )
-    return f"{where}: {key}: found {found}, {message.replace('input should', 'it should')}{hint}"
+
+
+def _hint(kind: str, found: Any) -> str:
+    """How to write what was meant."""
+    if kind == "string_type" and isinstance(found, bool | int | float):
+        return "; put it in quotes"
+    if kind == "bool_type":
+        return "; write true or false"
+    if kind == "tuple_type" and isinstance(found, str):
+        return f"; put it in brackets: [{shorten(found)}]"
+    return ""
 
 
 def _where(path: KeyPath, name: str, lines: Mapping[KeyPath, int], sources: Mapping[KeyPath, str]) -> str:

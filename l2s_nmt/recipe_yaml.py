@@ -19,8 +19,19 @@ _BAD_SCALAR = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 """What PyYAML's constructors raise for a date, number or truth value that is none."""
 
 
+_TRUTH = "tag:yaml.org,2002:bool"
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number (YAML 1.1 reads it as text) and a key given twice is an error."""
+    """Safe YAML with YAML 1.2's numbers and truth values, and a key given twice is an error.
+
+    So 1e-4 is a number, and ``no``, Norwegian or a precision, is a text; YAML 1.1 has both the other way.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML has it)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TRUTH]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -49,6 +60,8 @@ for _kind in (_Loader, _Dumper):
         re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
         list("-+0123456789"),
     )
+
+_Loader.add_implicit_resolver(_TRUTH, re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def load_yaml(text: str, where: str, what: str, *, numbered: bool) -> tuple[Any, dict[KeyPath, int]]:

@@ -4,6 +4,7 @@ RUN/README.md              the model card, also beside the weights
 RUN/recipe.yaml            the resolved recipe
 RUN/environment.json       versions, hardware, git commit, seed, command
 RUN/data.json              what tells its training and validation data from others
+RUN/code/                  copies of the user's own modules that the recipe names
 RUN/tokenizer/             the tokenizer trained for the run (the plain Hugging Face folder)
 RUN/best/, RUN/last/       weights in safetensors, configuration, tokenizer: load with AutoModelForSeq2SeqLM
 RUN/average/               the same, of the average of the weights at the end, where the recipe averages
@@ -89,6 +90,11 @@ class Run:
         return self.path / "data.json"
 
     @property
+    def code(self) -> Path:
+        """Copies of the user's own modules."""
+        return self.path / "code"
+
+    @property
     def tokenizer(self) -> Path:
         """The tokenizer, as a Hugging Face folder."""
         return self.path / "tokenizer"
@@ -161,6 +167,7 @@ def open_run(path: Path, recipe: Recipe, command: list[str]) -> Run:
     _refuse_foreign(path)
     if _untrained(path):
         shutil.rmtree(run.tokenizer, ignore_errors=True)
+        shutil.rmtree(run.code, ignore_errors=True)
         run.data.unlink(missing_ok=True)
         write_json(path / "environment.json", environment(recipe.seed, command))
         write_text(run.recipe_path, dump_recipe(recipe))
@@ -279,7 +286,7 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 LOCK = ".lock"
-_WRITTEN_FIRST = {"environment.json", "recipe.yaml", "data.json", "tokenizer"}
+_WRITTEN_FIRST = {"environment.json", "recipe.yaml", "data.json", "code", "tokenizer"}
 
 
 @contextlib.contextmanager

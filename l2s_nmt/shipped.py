@@ -28,8 +28,9 @@ def read_recipe_text(name: str) -> str:
         UserError: there is none of that name.
     """
     names = list_recipes()
+    name = name.removesuffix(".yaml")
     if name not in names:
         near = get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"{name}: no recipe of that name; {hint}There are {', '.join(names)}")
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"{name}: no recipe of that name{hint}\n  " + "\n  ".join(names))
     return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from l2s_nmt.commands.evaluate import evaluate_split
-from l2s_nmt.commands.options import BeamOption, PenaltyOption, SplitOption
+from l2s_nmt.commands.options import BeamOption, PenaltyOption
 from l2s_nmt.commands.terminal import console, say, writing_to
 from l2s_nmt.commands.texts import read_lines, read_references
 from l2s_nmt.errors import UserError
@@ -28,7 +28,15 @@ def compare(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the report goes.")
     ] = Path("comparison"),
-    split: SplitOption = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--split",
+            metavar="SPLIT",
+            help="May be given several times: the sentences of all are then scored together, as one set; default test.",
+            show_default=False,
+        ),
+    ] = None,
     beam: BeamOption = None,
     length_penalty: PenaltyOption = None,
     sources: Annotated[

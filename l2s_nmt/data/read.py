@@ -182,7 +182,7 @@ def _lines(path: Path, skip: int = 0) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{path}, line {line}: byte {error.start + 1} (0x{raw[error.start]:02x}) is not UTF-8; "
-                f"convert the file, for example with iconv -t UTF-8"
+                "convert the file, for example with iconv -f ISO-8859-1 -t UTF-8 OLD > NEW"
             ) from None
     if line == 0:
         raise UserError(f"{path}: the file is empty; there must be at least one sentence")

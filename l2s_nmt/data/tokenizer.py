@@ -25,7 +25,7 @@ import sentencepiece
 from transformers import AutoTokenizer, MarianTokenizer, PreTrainedTokenizerBase
 
 from l2s_nmt.errors import UserError
-from l2s_nmt.files import is_folder
+from l2s_nmt.files import is_file, is_folder
 
 PAD, EOS, UNKNOWN = 0, 1, 2
 SPECIAL = ("<pad>", "</s>", "<unk>")
@@ -106,6 +106,8 @@ def load_tokenizer(
         UserError: it cannot be loaded, lacks padding or EOS, or does not know a language.
     """
     local = is_folder(path_or_id)
+    if is_file(Path(path_or_id) / "recipe.yaml"):
+        raise UserError(f"{path_or_id}: it is a run: {of_a_run(path_or_id)}")
     if Path(path_or_id).suffix in SENTENCEPIECE and not local:
         return _around(Path(path_or_id))
     try:
@@ -137,6 +139,11 @@ def load_tokenizer(
             if language is not None:
                 setattr(tokenizer, attribute, _language_code(tokenizer, language, str(path_or_id)))
     return tokenizer
+
+
+def of_a_run(folder: str | Path) -> str:
+    """What to give where a run stands in the place of a model or tokenizer."""
+    return f"give model.from_run={folder}, model.pretrained={folder}/best, or tokenizer.pretrained={folder}/tokenizer"
 
 
 def _around(path: Path) -> PreTrainedTokenizerBase:

@@ -105,7 +105,7 @@ def _scores(run: Run) -> str:
         rows.append(
             f"| {on_one_line(path.stem)} | {scores.sentences:,} | {made.get('beam')} | {scores.bleu.score:.2f} | "
             f"{scores.chrf.score:.2f} | {scores.ter.score:.2f} | {scores.bleu.length_ratio:.3f} | "
-            f"`{scores.bleu.signature}` |"
+            f"`{scores.bleu.signature.replace('|', chr(92) + '|')}` |"  # in a table it parts cells, code or not
         )
     if not rows:
         return "## Scores\n\nNot evaluated yet (`l2s-nmt evaluate`)."

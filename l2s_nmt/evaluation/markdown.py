@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from l2s_nmt.evaluation.differences import word_differences
+from l2s_nmt.evaluation.differences import around_words, word_differences
 from l2s_nmt.evaluation.score import LABELS
 from l2s_nmt.evaluation.tables import Table, detail_tables
 from l2s_nmt.evaluation.texts import (
@@ -49,6 +49,10 @@ def render_markdown(comparison: Comparison) -> str:
 def plain(text: str) -> str:
     """Write foreign text so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", visible(text))
+
+
+def _bold(text: str) -> str:
+    return f"**{plain(text)}**"
 
 
 def _code(text: str) -> str:
@@ -140,7 +144,7 @@ def _examples(baseline: SystemResult, system: SystemResult) -> Iterator[str]:
 
 def _example(baseline: SystemResult, system: SystemResult, example: Example) -> str:
     mine, other = (
-        " ".join(f"**{plain(words)}**" if differs else plain(words) for words, differs in side)
+        "".join(around_words(words, _bold if differs else plain) for words, differs in side)
         for side in word_differences(example.baseline, example.system)
     )
     lines = [

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 
 from l2s_nmt.evaluation.curves import Axis, Curves, draw_curves, starts_below
-from l2s_nmt.evaluation.differences import Side, word_differences
+from l2s_nmt.evaluation.differences import Side, around_words, word_differences
 from l2s_nmt.evaluation.page_parts import html_table, name_of, section
 from l2s_nmt.evaluation.tables import detail_tables
 from l2s_nmt.evaluation.texts import html_text, isolated, signed
@@ -117,6 +117,9 @@ def mark_differences(baseline: str, system: str, language: str | None = None) ->
 def _marked(side: Side, tag: str, language: str | None) -> str:
     if not side:
         return '<em class="empty">empty</em>'
-    texts = [(escape(visible(words)), differs) for words, differs in side]
-    shown = " ".join(f"<{tag}>{text}</{tag}>" if differs else text for text, differs in texts)
-    return isolated(shown, language)
+
+    def mark(words: str) -> str:
+        return f"<{tag}>{escape(visible(words))}</{tag}>"
+
+    shown = (around_words(words, mark) if differs else escape(visible(words)) for words, differs in side)
+    return isolated("".join(shown), language)

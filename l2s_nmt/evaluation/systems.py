@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -227,12 +228,20 @@ def seeds_of(run: Run) -> tuple[int, ...]:
 
 def _history(run: Run, later: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """The settings of a run, of the run it started from, and so on."""
-    settings = flatten(as_settings(run.read_recipe()))
+    settings = flatten(as_settings(run.read_recipe())) | {"code": _code(run)}
     start = settings["model.from_run"]
     here = os.path.realpath(run.path)
     if start is None or here in later or not Run(Path(start)).recipe_path.is_file():
         return [settings]
     return [settings | {"model.from_run": True}, *_history(Run(Path(start)), (*later, here))]
+
+
+def _code(run: Run) -> dict[str, str]:
+    """A digest of each of the user's own modules that the recipe names."""
+    return {
+        path.name: hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        for path in sorted(run.code.glob("*.py"))
+    }
 
 
 def _seed_groups(paths: Sequence[Path], short: dict[Path, str]) -> list[Group]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
+from l2s_nmt.evaluation.differences import around_words
 from l2s_nmt.evaluation.texts import html_text, isolated, signed
 from l2s_nmt.explanation.figures import cost_text, percent, push_text, token_text
 from l2s_nmt.explanation.types import (
@@ -70,14 +71,15 @@ def changed(changes: tuple[Change, ...], language: str | None) -> str:
     """A sentence with what is not the same marked."""
     marks = {"same": "{}", "removed": "<del>{}</del>", "added": "<ins>{}</ins>"}
     said = {"same": "", "removed": "gone: ", "added": "new: "}
-    parts = [
-        marks[change.kind].format(
-            (f'<span class="unseen">{said[change.kind]}</span>' if said[change.kind] else "")
-            + escape(visible(change.text))
+
+    def marked(change: Change) -> str:
+        unseen = f'<span class="unseen">{said[change.kind]}</span>' if said[change.kind] else ""
+        return around_words(
+            change.text, lambda words: marks[change.kind].format(f"{unseen}{escape(visible(words))}")
         )
-        for change in changes
-    ]
-    return isolated(" ".join(parts), language) if parts else '<em class="empty">empty</em>'
+
+    parts = "".join(map(marked, changes))
+    return isolated(parts, language) if parts else '<em class="empty">empty</em>'
 
 
 def state_section(view: View, place: int, key: str, frame: Frame, when: str | None, *, is_worst: bool) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from l2s_nmt.evaluation.differences import Kind, around_words
 from l2s_nmt.explanation.figures import cost_text, percent, push_text, token_text
 from l2s_nmt.explanation.types import Candidate, Change, Explained, Explanation, State, View
 from l2s_nmt.plain_text import visible
@@ -104,10 +106,15 @@ def _cells(state: State, candidate: Candidate) -> list[Text]:
 
 
 def _changed(changes: tuple[Change, ...]) -> Text:
+    return Text.assemble(
+        *(
+            (around_words(change.text, partial(_marked, change.kind)), _STYLES[change.kind])
+            for change in changes
+        )
+    )
+
+
+def _marked(kind: Kind, words: str) -> str:
     # Marks as well as colours, which not every terminal shows.
     marks = {"same": "{}", "removed": "[-{}-]", "added": "{{+{}+}}"}
-    parts = [
-        Text(marks[change.kind].format(visible(change.text)), style=_STYLES[change.kind])
-        for change in changes
-    ]
-    return Text(" ").join(parts)
+    return marks[kind].format(visible(words))

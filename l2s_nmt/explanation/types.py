@@ -48,6 +48,7 @@ class Change:
 
     kind: Kind
     text: str
+    """Begins with a space where one stands before it."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_search import Search as SearchSettings
 from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.costs.own import load_function
-from l2s_nmt.search.losses.table import LOSSES
+from l2s_nmt.search.losses.table import LOSS_TAKES, LOSSES
 from l2s_nmt.training import sharding, zero
 from l2s_nmt.training.aggregation import Aggregate
 from l2s_nmt.training.averaging import Averager
@@ -37,7 +37,7 @@ def build_objective(recipe: Recipe) -> Objective:
     """What an update minimises."""
     loss = recipe.search.loss
     row = LOSSES[loss.name] if loss.function is None else None
-    function = load_function(loss.function or "") if row is None else row.function
+    function = load_function(loss.function or "", *LOSS_TAKES) if row is None else row.function
     return Objective(
         loss=function if loss.weight else None,
         weight=loss.weight,

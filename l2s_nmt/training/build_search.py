@@ -101,7 +101,7 @@ def _optimal(settings: SearchSettings, cost: Cost) -> Reference:
 
 def _own(name: str, cost: Cost, asked: Sequence[str]) -> Reference:
     """What a function of the user's own makes, with the methods that will be asked for."""
-    made: Reference = load_function(name)(cost)
+    made: Reference = load_function(name, ["cost"])(cost)
     for method in asked:
         if not callable(getattr(made, method, None)):
             raise UserError(

@@ -161,6 +161,11 @@ class _Searched:
                 f"search.loss.function returned {found} for {len(scores)} states; it must return a tensor with the "
                 f"loss of each, of shape ({len(scores)},)"
             )
+        if scores.requires_grad and not each.requires_grad:
+            raise UserError(
+                "search.loss.function returned losses that do not depend on the scores, so nothing would be learned "
+                "from them; compute them from the scores that it is given, without detach or no_grad"
+            )
         loss = decisions.weigh(each).sum()
         self.sum = self.sum + loss.detach()
         return self.factor * loss

@@ -15,6 +15,7 @@ from l2s_nmt.evaluation.card import write_card
 from l2s_nmt.evaluation.translate import Decoding
 from l2s_nmt.files import writing
 from l2s_nmt.model import Policy
+from l2s_nmt.own_code import same_code
 from l2s_nmt.processes import Processes, in_touch
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, command_line, open_run, same_data
@@ -57,6 +58,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
             open_run(folder, recipe, command_line())
         corpus = prepare.read_corpus(recipe, display.say)
         if accelerator.is_main_process:
+            same_code(run, recipe.search)
             same_data(run, recipe, corpus.stamps, ended=_is_trained(run, recipe))
         tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
         model = prepare.find_model(recipe, tokenizer)
@@ -134,7 +136,8 @@ def _is_trained(run: Run, recipe: Recipe) -> bool:
 
 
 def _closing(progress: Progress, folder: Path) -> str:
+    skipped = f" ({progress.skipped} of them skipped)" if progress.skipped else ""
     return (
-        f"done: {progress.update} updates in {progress.seconds / 60:.1f} minutes; best validation BLEU "
+        f"done: {progress.update} updates{skipped} in {progress.seconds / 60:.1f} minutes; best validation BLEU "
         f"{progress.best_bleu:.2f} at update {progress.best_update}; weights in {folder / 'best'}"
     )

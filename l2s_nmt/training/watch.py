@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +88,17 @@ def _lines(run: Run, display: Display) -> Iterator[dict[str, Any] | None]:
             continue
         yield None
         if not told and not is_locked(run.path):
-            display.say(f"{run.path}: nobody is training it now; waiting (Ctrl-C ends this)")
+            display.say(f"{run.path}: nobody is training it now{_why(run)}; waiting (Ctrl-C ends this)")
             told = True
         time.sleep(LOOK_EVERY_SECONDS)
+
+
+def _why(run: Run) -> str:
+    """What ended training, where it left a fault."""
+    for fault in sorted((run.path / "faults").glob("*.json"))[-1:]:
+        with suppress(OSError, ValueError, KeyError):
+            return f" ({json.loads(fault.read_text(encoding='utf-8'))['reason']}: see {fault})"
+    return ""
 
 
 def _read(path: Path, position: int) -> bytes:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from l2s_nmt.evaluation.systems import recipe_but_for_seed
+from l2s_nmt.run import Run
 from tests.helpers import (
     command,
     done,
@@ -186,6 +188,31 @@ def test_parts_of_the_users_own_that_are_unfit_are_found_before_training(
         ),
     }.items():
         assert message in command("train", recipe, settings, "--dry-run").error()
+
+
+def test_the_code_of_ones_own_stays_what_it_was(
+    recipe: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "code_of_ones_own.py"
+    own.write_text(text := "def cost(sources, translations, references):\n    return [0.5] * len(sources)\n")
+    cost = "{name: own, function: 'code_of_ones_own:cost'}"
+    searches = f"search={{algorithm: lols, cost: {{name: sum, terms: [{cost}, {{name: chrf}}]}}}}"
+    given = ("train", recipe, searches)
+    done(command(*given, "--output", "run"))
+    assert (tmp_path / "run" / "code" / "code_of_ones_own.py").read_text() == text
+    own.write_text(text.replace("0.5", "0.6"))
+    for limit in ("training.max_updates=2", "training.max_updates=3"):
+        message = command(*given, limit, "--output", "run").error()
+        assert "was begun with another code_of_ones_own: " in message
+        assert "bring that back" in message
+    done(command(*given, "seed=2", "--output", "other"))
+    own.write_text(text)
+    done(command(*given, "seed=2", "--output", "seed"))
+    done(command(*given, "training.max_updates=3", "--output", "run"))
+    done(command(*given, "--output", "first"))
+    first, other, seed = (Run(tmp_path / name) for name in ("first", "other", "seed"))
+    assert recipe_but_for_seed(first) == recipe_but_for_seed(seed) != recipe_but_for_seed(other)
 
 
 def test_a_cache_that_cannot_be_written_is_named(

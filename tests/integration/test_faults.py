@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from l2s_nmt.run import Run
+from l2s_nmt.training.watch import _why
 from tests.helpers import (
     PATIENCE,
     command,
@@ -55,6 +57,10 @@ def test_a_model_that_diverged_is_validated_and_ends_as_it_should(corpus: Path, 
     assert validated
     assert all(line["perplexity"] is None for line in validated)
     assert all("cross_entropy" not in line for line in lines), "which nothing was learned from"
+    assert _why(Run(tmp_path / "run")).startswith(" (the loss or its gradient is not finite: see ")
+    (fault,) = (tmp_path / "run" / "faults").glob("*.json")
+    fault.write_text("{}")
+    assert _why(Run(tmp_path / "run")) == ""
 
 
 @pytest.fixture(scope="module")

@@ -250,10 +250,17 @@ def test_a_key_that_belongs_into_a_section_is_found_there(file: Path) -> None:
         ("training.label_smoothing=1", "training.label_smoothing: found 1, it should be less than 1"),
         ("tokenizer.joint=1", "tokenizer.joint: found 1, it should be a valid boolean"),
         ("model.architecture=3", "model.architecture: found 3, expected keys: d_model, feed_forward, heads"),
-        ("training.trackers=tensorboard", 'training.trackers: found "tensorboard", it should be a valid'),
         (
-            "data.source_language=no",
-            "data.source_language: found false, it should be a valid string; put it in quotes",
+            "tokenizer.joint=yes",
+            'tokenizer.joint: found "yes", it should be a valid boolean; write true or false',
+        ),
+        (
+            "training.trackers=tensorboard",
+            'training.trackers: found "tensorboard", it should be a valid array; put it in brackets: [tensorboard]',
+        ),
+        (
+            "data.source_language=12",
+            "data.source_language: found 12, it should be a valid string; put it in quotes",
         ),
         (
             "evaluation.length_penalty=400",
@@ -403,6 +410,16 @@ def test_the_home_folder_is_found_by_its_sign(file: Path, monkeypatch: pytest.Mo
     assert read_recipe(file, ["data.files=a~b"]).data.files == "a~b"
     started = make_recipe({"data": DATA, "model": {"from_run": "~/run"}, "training": {"max_updates": 1}})
     assert started.model.from_run == "/home/me/run"
+
+
+@pytest.mark.parametrize("text", ["no", "yes", "on", "off", "y", "n"])
+def test_words_that_were_truth_values_once_are_words(text: str, file: Path) -> None:
+    """Norwegian is a language, and no mixed precision is asked for by name."""
+    read = read_recipe(file, [f"data.source_language={text}", "training.mixed_precision=no"])
+    assert (read.data.source_language, read.training.mixed_precision) == (text, "no")
+    file.write_text(dump_recipe(read))
+    assert read_recipe(file) == read
+    assert not read_recipe(file, ["tokenizer.joint=False"]).tokenizer.joint
 
 
 # ---- files that are no recipe --------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,38 +17,65 @@ from torch import Tensor
 
 from l2s_nmt.errors import UserError
 
+COST_TAKES = ("sources", "translations", "references")
+"""What a cost is called with, in order."""
 TextFunction = Callable[[list[str], list[str], list[list[str]]], Any]
 """Sources, translations and the references of each (none, one or several) to as many numbers: the lower the better."""
 
 
-def load_function(name: str) -> Callable[..., Any]:
-    """Import a function by ``module:function``; the current directory comes first.
+def load_function(name: str, positional: Sequence[str], keywords: Sequence[str] = ()) -> Callable[..., Any]:
+    """Import a function by ``module:function``; see `load_module`.
+
+    Args:
+        name: of the function.
+        positional: what it is called with, in order.
+        keywords: what it is called with by name.
+
+    Raises:
+        UserError: the name has another form; or there is no such module, function, or it cannot be called so.
+    """
+    module, attribute = load_module(name), name.partition(":")[2]
+    if not hasattr(module, attribute):
+        place = getattr(module, "__file__", None) or module.__name__
+        raise UserError(f"{name}: {place} has no {attribute}; define it or correct the name")
+    function: Callable[..., Any] = getattr(module, attribute)
+    if not callable(function):
+        kind = type(function).__name__
+        raise UserError(f"{name}: {attribute} is of type {kind} and cannot be called; name a function")
+    with suppress(ValueError):  # of what is not written in Python nobody may know what it takes
+        _check_arguments(name, inspect.signature(function), positional, keywords)
+    return function
+
+
+def load_module(name: str) -> ModuleType:
+    """Import the module of ``module:function``; the current directory comes first.
 
     What the module itself raises while it is imported is passed on.
 
     Raises:
-        UserError: the name has another form; or there is no such module, function, or it cannot be called.
+        UserError: the name has another form, or there is no such module.
     """
-    module_name, colon, attribute = name.partition(":")
-    names = [*module_name.split("."), attribute]
-    if not colon or module_name.endswith(".py") or not all(map(str.isidentifier, names)):
+    module, colon, attribute = name.partition(":")
+    names = [*module.split("."), attribute]
+    if not colon or module.endswith(".py") or not all(map(str.isidentifier, names)):
         raise UserError(
             f"{name!r} is no name of a function: write module:function, such as my_module:my_function"
         )
     with _current_directory_first():
         try:
-            module = importlib.import_module(module_name)
+            return importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise UserError(f"{name}: {_missing(module_name, error.name or module_name)}") from error
-    if not hasattr(module, attribute):
-        place = getattr(module, "__file__", None) or module_name
-        raise UserError(f"{name}: {place} has no {attribute}; define it or correct the name")
-    function = getattr(module, attribute)
-    if not callable(function):
-        kind = type(function).__name__
-        raise UserError(f"{name}: {attribute} is of type {kind} and cannot be called; name a function")
-    found: Callable[..., Any] = function
-    return found
+            raise UserError(f"{name}: {_missing(module, error.name or module)}") from error
+
+
+def _check_arguments(
+    name: str, signature: inspect.Signature, positional: Sequence[str], keywords: Sequence[str]
+) -> None:
+    try:
+        signature.bind(*positional, **dict.fromkeys(keywords))
+    except TypeError as error:
+        taken = ", ".join([*positional, *(["*", *keywords] if keywords else [])])
+        raise UserError(f"{name}: is called as {name.partition(':')[2]}({taken}), but: {error}") from error
 
 
 def as_costs(result: Any, count: int, name: str) -> Tensor:

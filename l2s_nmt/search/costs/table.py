@@ -11,7 +11,7 @@ from l2s_nmt.search.costs.chrf import characters, chrf_cost
 from l2s_nmt.search.costs.cost import Cost, OnTokens, TokenCost
 from l2s_nmt.search.costs.edit_distance import edit_distance_cost
 from l2s_nmt.search.costs.overlap import hamming_cost, unigram_f1_cost
-from l2s_nmt.search.costs.own import load_function
+from l2s_nmt.search.costs.own import COST_TAKES, load_function
 from l2s_nmt.search.costs.ter import ter_cost
 from l2s_nmt.search.costs.text import Decode, OnText, OnWords, Split, words_13a, words_tercom
 
@@ -136,7 +136,7 @@ def build_cost(
         )
         raise UserError(f"search.cost.function {needed}, or name another cost")
     if function is not None:
-        return OnText(load_function(function), decode_target, decode_source, function)
+        return OnText(load_function(function, COST_TAKES), decode_target, decode_source, function)
     assert row.kernel is not None
     kernel = replace(row.kernel, smoothing=smoothing) if isinstance(row.kernel, SentenceBleu) else row.kernel
     if row.needs_text or unit == "words":

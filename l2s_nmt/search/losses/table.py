@@ -20,7 +20,11 @@ from l2s_nmt.search.losses.success import expected_failure, marginal_likelihood
 from l2s_nmt.search.losses.weighted_all_pairs import weighted_all_pairs
 from l2s_nmt.search.types import CostVectors, Decisions
 
-__all__ = ["LOSSES", "Loss", "LossFunction", "Support"]
+__all__ = ["LOSSES", "LOSS_TAKES", "Loss", "LossFunction", "Support"]
+
+
+LOSS_TAKES = ("logits", "decisions", "costs"), ("alpha", "support")
+"""What a loss is called with, in order and by name."""
 
 
 class LossFunction(Protocol):

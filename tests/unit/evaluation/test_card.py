@@ -52,7 +52,7 @@ def test_a_card_says_where_a_model_comes_from_and_how_good_it_is(tmp_path: Path)
     for part in (
         "Chang et al. 2015",
         f"| {scores.bleu.score:.2f} | {scores.chrf.score:.2f} | {scores.ter.score:.2f} |",
-        scores.bleu.signature,
+        scores.bleu.signature.replace("|", "\\|"),  # in one cell of the table
         "40 updates, 12,345 sentences, 678 roll-outs, 4.0 minutes",
         "l2s-nmt train recipe.yaml",
         "vocabulary: 80",

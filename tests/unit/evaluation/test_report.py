@@ -354,8 +354,12 @@ def test_sentences_have_their_languages() -> None:
 
 def test_differences_are_marked_character_by_character_where_there_are_no_spaces() -> None:
     assert mark_differences("\u660e\u5929 B2 \u770b\u623f", "\u6628\u5929 B2 \u770b\u623f") == (
-        '<bdi dir="auto"><del>\u660e</del> \u5929 B2 \u770b\u623f</bdi>',
-        '<bdi dir="auto"><ins>\u6628</ins> \u5929 B2 \u770b\u623f</bdi>',
+        '<bdi dir="auto"><del>\u660e</del>\u5929 B2 \u770b\u623f</bdi>',
+        '<bdi dir="auto"><ins>\u6628</ins>\u5929 B2 \u770b\u623f</bdi>',
+    )
+    assert mark_differences("\u770b \u770b\u623f", "\u770b\u623f") == (
+        '<bdi dir="auto"><del>\u770b</del> \u770b\u623f</bdi>',
+        '<bdi dir="auto">\u770b\u623f</bdi>',
     )
 
 

@@ -17,9 +17,11 @@ SENTENCES = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=8).map(" ".
 @given(SENTENCES, SENTENCES)
 def test_changes_lead_from_one_sentence_to_the_other(before: str, after: str) -> None:
     found = changes(before, after)
-    assert " ".join(change.text for change in found if change.kind != "added") == before
-    assert " ".join(change.text for change in found if change.kind != "removed") == after
-    assert all(change.text for change in found)
+    assert "".join(change.text for change in found if change.kind != "added").strip() == before
+    assert "".join(change.text for change in found if change.kind != "removed").strip() == after
+    assert all(change.text.strip() for change in found)
+    words = "".join(change.text for change in found).split()
+    assert words == [word for change in found for word in change.text.split()]
     if before == after:
         assert {change.kind for change in found} <= {"same"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from collections.abc import Callable
@@ -144,11 +145,34 @@ def test_own_functions_are_found_in_the_current_directory(
         ("sys:nothing", "sys has no nothing"),
     ):
         with pytest.raises(UserError, match=message) as caught:
-            load_function(name)
+            load_function(name, [])
         assert str(caught.value).startswith(name)
     with pytest.raises(ZeroDivisionError):
-        load_function("costs_that_fail:loss")
+        load_function("costs_that_fail:loss", [])
     assert sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("taken", "message"),
+    [
+        ("one", "is called as loss(a, b, *, c), but: too many positional arguments"),
+        ("a, b", "got an unexpected keyword argument 'c'"),
+        ("a, b, c, d", "missing a required argument: 'd'"),
+    ],
+)
+def test_a_function_that_takes_other_arguments_is_told_so(
+    taken: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "taking", raising=False)
+    Path("taking.py").write_text(f"def loss({taken}):\n    return 0\ndef any(*all, **named):\n    return 1\n")
+    importlib.invalidate_caches()
+    with pytest.raises(UserError) as caught:
+        load_function("taking:loss", ["a", "b"], ["c"])
+    assert str(caught.value).startswith("taking:loss: ")
+    assert message in str(caught.value)
+    assert load_function("taking:any", ["a", "b"], ["c"])() == 1
+    assert load_function("math:hypot", ["x", "y"]) is math.hypot  # which does not say what it takes
 
 
 def test_a_module_of_the_current_directory_comes_before_an_installed_one_of_its_name(
@@ -157,7 +181,7 @@ def test_a_module_of_the_current_directory_comes_before_an_installed_one_of_its_
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "this", raising=False)
     Path("this.py").write_text("def loss(*texts):\n    return [0.5]\n")
-    assert load_function("this:loss")() == [0.5]
+    assert load_function("this:loss", [])() == [0.5]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +189,7 @@ def test_a_module_of_the_current_directory_comes_before_an_installed_one_of_its_
 )
 def test_names_that_are_no_functions(name: str) -> None:
     with pytest.raises(UserError, match="write module:function, such as"):
-        load_function(name)
+        load_function(name, [])
 
 
 def test_the_table_builds_what_it_says() -> None:

@@ -329,6 +329,21 @@ def test_a_loss_that_is_not_one_of_each_state_is_refused(wrong: Callable[[Tensor
         value(replace(BOTH, loss=loss), policy, batch, experience)
 
 
+def test_a_loss_that_nothing_could_be_learned_from_is_refused() -> None:
+    policy, batch = new_policy(), random_batch(new_policy(), 3, seed=2)
+    experience = searched(AGGREVATED, policy, batch)
+
+    def loss(*arguments: Any, **settings: Any) -> Tensor:
+        return EXPECTED_COST(*arguments, **settings).detach()
+
+    with pytest.raises(
+        UserError, match=r"search\.loss\.function returned losses that do not depend on the scores"
+    ):
+        value(replace(BOTH, loss=loss), policy, batch, experience)
+    with torch.no_grad():
+        value(replace(BOTH, loss=loss), policy, batch, experience)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "settings"),
     [
