@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,23 @@ from safetensors import SafetensorError
 
 from l2s_nmt.errors import TrainingFailed, UserError
 
+_GZIP = b"\x1f\x8b"
+"""How its files begin, and no UTF-8 text does."""
+
 
 def text_lines(raw: bytes, name: str) -> list[str]:
-    """The lines of UTF-8 text, one sentence each.
+    """The lines of UTF-8 text, one sentence each; also of such text compressed by gzip.
 
     A line ends at "\\n" and nowhere else; a "\\r" before it and a byte order mark at the head are dropped.
 
     Raises:
-        UserError: it is not UTF-8; names the line.
+        UserError: it is not UTF-8, and names the line; or the compressed file is damaged.
     """
+    if raw.startswith(_GZIP):
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{name}: the compressed file is damaged ({error}); copy it again") from error
     try:
         text = raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:

@@ -42,7 +42,7 @@ def read_files(located: Located, wanted: Wanted, skip: int = 0) -> Iterator[Row]
     if located.kind == "text":
         return _read_text(located.paths, skip)
     if located.kind == "tsv":
-        return _read_tsv(path, wanted.targets, skip)
+        return _read_tsv(path, wanted, skip)
     records = _json_records(path, skip) if located.kind == "jsonl" else _parquet_records(path, skip)
     return read_records(records, wanted, str(path), skip)
 
@@ -73,18 +73,20 @@ def _read_text(paths: tuple[Path, ...], skip: int) -> Iterator[Row]:
         yield texts[0], [*texts[1:2], *filter(None, texts[2:])], line
 
 
-def _read_tsv(path: Path, targets: bool, skip: int) -> Iterator[Row]:
-    fewest, width = 2 if targets else 1, 0
+def _read_tsv(path: Path, wanted: Wanted, skip: int) -> Iterator[Row]:
+    fewest, width = len(wanted.sides), 0
     if skip:
         width = 1 + next(_lines(path)).count("\t")
     for line, text in enumerate(_lines(path, skip), skip + 1):
         columns = text.split("\t")
         width = width or len(columns)
+        if line == 1 and wanted.targets and tuple(columns[:2]) == wanted.sides:
+            raise UserError(f"{path}, line 1: names the languages; a table has no header, remove this line")
         if len(columns) < fewest or len(columns) != width:
             known = f"the {width} of line 1"
             expected = known if width >= fewest else "source TAB target [TAB further references]"
             raise UserError(f"{path}, line {line}: {len(columns)} columns between tabs instead of {expected}")
-        yield columns[0], [columns[1], *filter(None, columns[2:])] if targets else [], line
+        yield columns[0], [columns[1], *filter(None, columns[2:])] if wanted.targets else [], line
 
 
 def _json_records(path: Path, skip: int) -> Iterator[tuple[int, object]]:

@@ -118,6 +118,14 @@ def _open_train(recipe: Recipe) -> tuple[Opened, str]:
     )
 
 
+def _look_at_test(recipe: Recipe, say: Say) -> None:
+    """Training does not read the test split: what is wrong with it would be told after days."""
+    try:
+        load_split("test", **corpus_place(recipe.data))
+    except UserError as error:
+        say(f"warning: evaluate and compare want a test split, unless they are given another: {error}")
+
+
 def find_tokenizer(recipe: Recipe, corpus: Corpus, folder: Path) -> PreTrainedTokenizerBase:
     """The run's tokenizer: the one in the folder, else the starting model's or the recipe's, else a new one.
 
@@ -314,6 +322,8 @@ def cache_folder() -> Path:
 def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
     """Everything that training does before its first update, with nothing written to a run directory.
 
+    The test split is looked at as well.
+
     Returns:
         "parameters"; "sentences" of an epoch, None where they are streamed; and "batches" of the first epoch or, where
         they are streamed, of its first block.
@@ -323,6 +333,7 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
     """
     check_trackers(recipe.training.trackers)
     corpus = read_corpus(recipe, say)
+    _look_at_test(recipe, say)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = find_tokenizer(recipe, corpus, Path(folder) / "tokenizer")
         model = find_model(recipe, tokenizer)

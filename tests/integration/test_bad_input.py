@@ -147,6 +147,17 @@ def test_a_test_set_that_is_missing_is_refused_when_it_is_asked_for(
     assert not (run / "translations").exists()
 
 
+def test_a_dry_run_looks_at_the_test_set_too(corpus: Path, recipe: Path) -> None:
+    assert "warning" not in done(command("train", recipe, "--dry-run")).err
+    (corpus / "test.xb").write_bytes(b"\xfc\n")
+    warned = "warning: evaluate and compare want a test split, unless they are given another: "
+    for problem in ("test.xb, line 1: byte 1 (0xfc) is not UTF-8", "split test is there in xa, but xa to xb"):
+        error = done(command("train", recipe, "--dry-run")).err
+        assert warned in error
+        assert problem in error
+        (corpus / "test.xb").unlink(missing_ok=True)
+
+
 def test_training_sentences_that_are_too_long_are_dropped_and_counted(
     corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:

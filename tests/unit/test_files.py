@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from l2s_nmt.errors import UserError
 from l2s_nmt.files import (
     recover_folder,
     remove_abandoned,
     replace_folder,
+    text_lines,
     whole_folder,
     write_json,
     write_text,
@@ -45,6 +48,17 @@ def test_whoever_may_read_a_folder_may_read_its_files(tmp_path: Path) -> None:
 
 
 # ---- files ---------------------------------------------------------------------------------------
+
+
+def test_lines_of_text_and_of_compressed_text() -> None:
+    raw = "\ufeffa\r\nä\u2028b\n\n".encode()
+    assert text_lines(raw, "it") == text_lines(gzip.compress(raw), "it") == ["a", "ä\u2028b", ""]
+    assert text_lines(gzip.compress(b""), "it") == []
+    with pytest.raises(UserError, match="it, line 2: not UTF-8"):
+        text_lines(gzip.compress(b"a\n\xff\n"), "it")
+    for damaged in (gzip.compress(raw)[:-4], gzip.compress(raw)[:-9] + b"x" * 9, b"\x1f\x8b"):
+        with pytest.raises(UserError, match=r"it: the compressed file is damaged \(.*\); copy it again"):
+            text_lines(damaged, "it")
 
 
 def test_text_is_written_as_it_is_and_folders_are_made(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from l2s_nmt.data.corpus import stamp_split
 from l2s_nmt.data.locate import Wanted
-from tests.unit.data.corpora import refused, write_gz, write_pair_in_name, write_text, write_tsv
+from tests.unit.data.corpora import load, refused, write_gz, write_pair_in_name, write_text, write_tsv
 
 
 def test_different_line_counts(tmp_path: Path, cache: Path) -> None:
@@ -20,6 +20,13 @@ def test_different_line_counts(tmp_path: Path, cache: Path) -> None:
     assert f"{tmp_path / 'train.de'} has 3 lines" in message
     assert f"{tmp_path / 'train.en'} has 2 lines" in message
     assert not list(cache.rglob("*.arrow")), "nothing half-written may remain"
+
+
+def test_a_table_with_a_header(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("de\ten\nder Hund\tthe dog\n")
+    assert "train.tsv, line 1: names the languages; a table has no header" in refused(tmp_path)
+    (tmp_path / "train.tsv").write_text("der Hund\tthe dog\nde\ten\n")
+    assert len(load(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
