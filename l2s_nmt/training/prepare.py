@@ -28,6 +28,7 @@ from l2s_nmt.data.corpus import describe_split, load_split, open_split, stamp_sp
 from l2s_nmt.data.encode import encode_split
 from l2s_nmt.data.filters import apply_filters
 from l2s_nmt.data.locate import Wanted
+from l2s_nmt.data.overlap import shared_pairs
 from l2s_nmt.data.store import REPORT, Report, kept
 from l2s_nmt.data.stream import Opened, Stream
 from l2s_nmt.data.ticker import Say
@@ -97,6 +98,12 @@ def read_corpus(recipe: Recipe, say: Say) -> Corpus:
         say=say,
     )
     say(f"training data: {report}")
+    shared = shared_pairs(train, valid)
+    if 2 * shared > len(valid):  # of everyday phrases some are always
+        say(
+            f"warning: {shared:,} of the {len(valid):,} validation pairs are training pairs as well: validation tells "
+            "how well these are known by heart; leave them out of either"
+        )
     return Corpus(train, valid, *origins, {"train": train._fingerprint, "valid": valid._fingerprint})
 
 

@@ -147,6 +147,15 @@ def test_a_test_set_that_is_missing_is_refused_when_it_is_asked_for(
     assert not (run / "translations").exists()
 
 
+def test_validation_data_that_are_training_data_are_told(corpus: Path, recipe: Path) -> None:
+    assert "pairs as well" not in done(command("train", recipe, "--dry-run")).err
+    for side in ("xa", "xb"):
+        first = (corpus / f"train.{side}").read_text().splitlines(keepends=True)[:30]
+        (corpus / f"valid.{side}").write_text("".join(first))
+    error = done(command("train", recipe, "--dry-run")).err
+    assert "warning: 30 of the 30 validation pairs are training pairs as well" in error
+
+
 def test_a_dry_run_looks_at_the_test_set_too(corpus: Path, recipe: Path) -> None:
     assert "warning" not in done(command("train", recipe, "--dry-run")).err
     (corpus / "test.xb").write_bytes(b"\xfc\n")
