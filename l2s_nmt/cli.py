@@ -32,6 +32,7 @@ app = typer.Typer(
     name="l2s-nmt",
     help="Train neural translation models by learning to search.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
