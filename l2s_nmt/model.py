@@ -21,14 +21,15 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from l2s_nmt.decoder_state import DecoderState, Memory, Trunk
+from l2s_nmt.decoder_state import DecoderState, Memory, Trunk, beam_cache
 from l2s_nmt.decoding import Choose, Sheet, best_tokens, branches_at_once, in_parts, stop_at
 from l2s_nmt.errors import UserError
+from l2s_nmt.marian_step import MarianStep
 from l2s_nmt.output_layer import Part, loss_in_parts
 from l2s_nmt.packing import groups_by_length
 from l2s_nmt.shared_prefixes import OwnPrefixes, Prefixes, SharedPrefixes
 
-_CACHE = "cache" if "cache" in signature(MarianMTModel.forward).parameters else "past_key_values"
+CACHE = "cache" if "cache" in signature(MarianMTModel.forward).parameters else "past_key_values"
 """What all models of transformers call the cache: it was renamed in 5.24."""
 
 _PASS = {True: 64, False: 16_384}
@@ -86,6 +87,7 @@ class Policy(nn.Module):
         bias: Tensor | None = getattr(model, "final_logits_bias", None)
         # Nearly always zeros, and to add them anyway takes a tenth of the time of decoding.
         self._biased = bias is not None and bool(bias.any())
+        self._marian = MarianStep.of(model)
         self._taking, self._taken = False, torch.empty(0)
         head.register_forward_pre_hook(self._take)
         self._check_head()
@@ -185,7 +187,7 @@ class Policy(nn.Module):
                 attention_mask=memory.mask,
                 decoder_input_ids=inputs,
                 use_cache=cache is not None,
-                **{_CACHE: cache},
+                **{CACHE: cache},
             )
             return self._taken
         finally:
@@ -300,6 +302,8 @@ class Policy(nn.Module):
         return self.next_scores(self._step(state, tokens))
 
     def _step(self, state: DecoderState, tokens: Tensor) -> Tensor:
+        if self._marian is not None and not self.training and len(state.cache):
+            return self._marian(state, tokens)
         return self._hidden(Memory(state.hidden, state.mask), tokens[:, None], state.cache)[:, -1]
 
     @torch.no_grad()
@@ -323,6 +327,7 @@ class Policy(nn.Module):
                 stopping_criteria=StoppingCriteriaList([stop_at(limits)]),
                 # Weights that are dealt out are whole here, and other processes may not be searching.
                 synced_gpus=False,
+                **{CACHE: beam_cache()},
             )[:, 1:]
         tokens = F.pad(written, (0, longest - written.shape[1]), value=self.pad)
         limits = limits.repeat_interleave(best)

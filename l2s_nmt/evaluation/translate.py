@@ -13,10 +13,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.data.tokenizer import decode, encode_sources
+from l2s_nmt.decoder_state import beam_cache
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.draw import Sampling, draw
 from l2s_nmt.evaluation.probability import log_probabilities
-from l2s_nmt.model import Policy
+from l2s_nmt.model import CACHE, Policy
 from l2s_nmt.plain_text import shorten
 from l2s_nmt.processes import ALONE, Processes
 
@@ -212,7 +213,7 @@ class Translator:
     def _write(self, source: Batch, rows: Sequence[int], number: int) -> list[list[int]]:
         """Tokens of so many translations of each source, one source's after the other's."""
         if self.sampling is None:
-            output = self.model.generate(**source, num_return_sequences=number)
+            output = self.model.generate(**source, num_return_sequences=number, **{CACHE: beam_cache()})
             return [self._whole(ids) for ids in output[:, 1:].tolist()]
         return draw(self._policy, source, rows, number, self.sampling)
 
