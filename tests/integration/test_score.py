@@ -13,6 +13,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import l2s_nmt
+from l2s_nmt.evaluation.likelihood import likelihood_by_run
+from l2s_nmt.evaluation.runs import TestSet
 from l2s_nmt.run import Run
 from scripts.minimum_bayes_risk import measure
 from tests.helpers import ROOT, Outcome, command, done, tiny_recipe, write_recipe
@@ -152,6 +154,15 @@ def test_the_function_gives_what_the_command_prints(run: Path, written: Path, co
             l2s_nmt.score(l2s_nmt.open_run(run), translations, **given)
     with pytest.raises(l2s_nmt.UserError, match="is one text; give a list"):
         l2s_nmt.translate(l2s_nmt.open_run(run), sources[0])
+
+
+def test_where_a_sentence_has_no_reference_there_are_no_costs(run: Path) -> None:
+    """A cost is told of every sentence or of none."""
+    test_set = TestSet("", ["balu", "keri"], [["fixa"], []], "sources")
+    found = likelihood_by_run(Run(run), ["fixa", "tepil"], test_set)
+    assert [one.costs for one in found] == [{}, {}]
+    with pytest.raises(l2s_nmt.UserError, match="--cost ter: compares with references"):
+        likelihood_by_run(Run(run), ["fixa", "tepil"], test_set, ["ter"])
 
 
 def test_what_makes_no_sense_is_refused_in_a_line(

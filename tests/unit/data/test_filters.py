@@ -16,6 +16,8 @@ from l2s_nmt.data.rows import FEATURES
 from l2s_nmt.data.store import REPORT, TABLE
 from l2s_nmt.errors import UserError
 
+NO_DUPLICATES: dict[str, Any] = {"max_words": None, "max_ratio": None, "drop_duplicates": True}
+
 
 def corpus(pairs: list[tuple[str, str]]) -> Dataset:
     rows = [{"source": s, "references": [t, "other"], "line": n} for n, (s, t) in enumerate(pairs, 1)]
@@ -33,13 +35,12 @@ def apply_filters(dataset: Dataset, **settings: Any) -> tuple[Dataset, FilterRep
 
 
 def test_damaged_memory_of_what_was_kept(tmp_path: Path) -> None:
-    given: dict[str, Any] = {"max_words": None, "max_ratio": None, "drop_duplicates": True}
     dataset = corpus([("a", "b"), ("a", "b"), ("c", "d")])
     for name, how in ((TABLE, b""), (TABLE, b"x" * 300), (REPORT, b"{}"), (REPORT, b"[")):
-        filters.apply_filters(dataset, **given, cache_directory=tmp_path)
+        filters.apply_filters(dataset, **NO_DUPLICATES, cache_directory=tmp_path)
         (kept,) = tmp_path.rglob(name)
         kept.write_bytes(how)
-        found, report = filters.apply_filters(dataset, **given, cache_directory=tmp_path)
+        found, report = filters.apply_filters(dataset, **NO_DUPLICATES, cache_directory=tmp_path)
         assert found["line"][:] == [1, 3]
         assert report.duplicate == 1
 
@@ -57,6 +58,27 @@ def test_what_other_filters_kept_is_not_what_these_keep(tmp_path: Path) -> None:
             dataset, max_words=words, max_ratio=ratio, drop_duplicates=drops, cache_directory=tmp_path
         )
         assert report.kept == kept
+
+
+def test_what_was_kept_of_other_rows_is_not_what_is_kept_of_these(tmp_path: Path) -> None:
+    found = [
+        filters.apply_filters(corpus(pairs), **NO_DUPLICATES, cache_directory=tmp_path)[0]
+        for pairs in ([("a", "b"), ("a", "b"), ("c", "d")], [("a", "b"), ("c", "d"), ("c", "d")])
+    ]
+    assert [dataset["line"][:] for dataset in found] == [[1, 3], [1, 2]]
+
+
+def test_what_was_kept_is_known_by_its_rows_and_filters(tmp_path: Path) -> None:
+    """So that what is encoded of it is not taken for that of others."""
+    pairs = [("a", "b"), ("a", "b"), ("a", "b c d e"), ("c d", "e")]
+    found = [
+        filters.apply_filters(corpus(rows), **NO_DUPLICATES | {"max_words": words}, cache_directory=tmp_path)[
+            0
+        ]._fingerprint
+        for rows in (pairs, [*pairs, ("x", "y")])
+        for words in (1, 2, 4)
+    ]
+    assert len(set(found)) == len(found)
 
 
 def test_each_filter_counts_what_it_drops() -> None:

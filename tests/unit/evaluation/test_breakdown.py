@@ -102,6 +102,12 @@ def test_positions_are_fifths_of_the_translation() -> None:
     assert [bucket.precision for bucket in by_position([["a", ""]], [["a"], ["b"]], str.split)] == [0] * 5
 
 
+def test_pairs_at_a_position_are_those_of_one_seed() -> None:
+    """However many seeds there are: their mean."""
+    runs, references = [["a b c d e f"]] * 3, [["a b c d e f"]]
+    assert by_position(runs, references, str.split) == by_position(runs[:1], references, str.split)
+
+
 def test_a_pair_counts_as_often_as_a_reference_has_it_from_the_left() -> None:
     found = by_position([["a b a b a b"]], [["a b a b", "b a"]], str.split)
     # a b, b a, a b are right; the second b a and the third a b are too many.

@@ -8,11 +8,19 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation import compare as comparing
 from l2s_nmt.evaluation.compare import compare
 from l2s_nmt.evaluation.curves import CurvePoint
 from l2s_nmt.evaluation.score import METRICS, score
 from l2s_nmt.evaluation.seeds import estimate
-from l2s_nmt.evaluation.types import Comparison, Expense, Replicate, System
+from l2s_nmt.evaluation.types import (
+    Comparison,
+    Expense,
+    ExposureRange,
+    Replicate,
+    System,
+    mean_known,
+)
 
 WORDS = ["alder", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak", "pine", "rowan", "yew"]
 
@@ -31,6 +39,7 @@ def worsened(references: list[str], share: float, seed: int) -> list[str]:
 
 
 REFERENCES = corpus(120)
+ONE_EACH = [[text] for text in REFERENCES]
 SOURCES = [text.upper() for text in REFERENCES]
 BASELINE = worsened(REFERENCES, 0.4, seed=1)
 BETTER = worsened(REFERENCES, 0.2, seed=2)
@@ -53,13 +62,12 @@ def comparison() -> Comparison:
         one("equal", EQUAL),
         one("copy", BASELINE),
     ]
-    references = [[reference] for reference in REFERENCES]
-    return compare(systems, SOURCES, references, splits=["valid", "test"], resamples=400, trials=500)
+    return compare(systems, SOURCES, ONE_EACH, splits=["valid", "test"], resamples=400, trials=500)
 
 
 def test_scores_are_those_of_score(comparison: Comparison) -> None:
     for system, hypotheses in zip(comparison.systems, (BASELINE, BETTER, EQUAL, BASELINE), strict=True):
-        expected = score(hypotheses, [[reference] for reference in REFERENCES])
+        expected = score(hypotheses, ONE_EACH)
         assert system.bleu.score == pytest.approx(expected.bleu.score)
         assert system.chrf.score == pytest.approx(expected.chrf.score)
         assert system.ter.score == pytest.approx(expected.ter.score)
@@ -190,7 +198,7 @@ def test_the_order_of_the_seeds_does_not_matter() -> None:
 
     def found(order: list[int]) -> dict[str, Any]:
         systems = [System("a", runs["a"]), System("b", [runs["b"][place] for place in order])]
-        return compare(systems, SOURCES, [[text] for text in REFERENCES], resamples=40, trials=40).to_json()
+        return compare(systems, SOURCES, ONE_EACH, resamples=40, trials=40).to_json()
 
     assert found([2, 0, 1]) == found([0, 1, 2])
 
@@ -233,7 +241,20 @@ def test_what_cannot_be_compared_is_refused(
         compare([one(name, hypotheses) for name, hypotheses in systems], sources, references)
 
 
-def test_the_same_seeds_are_paired_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Numbers of the seeds that each estimate draws: those of one sample, or of two."""
+    counts: list[list[int]] = []
+
+    def noted(score: float, resampled: Any, scores: Any) -> Any:
+        counts.append([len(each) for each in scores])
+        return estimate(score, resampled, scores)
+
+    monkeypatch.setattr(comparing, "estimate", noted)
+    return counts
+
+
+def test_the_same_seeds_are_paired_and_no_others(drawn: list[list[int]]) -> None:
     rng = random.Random(5)
     references = [" ".join(rng.choices("abcdefghijklmn", k=8)) for _ in range(60)]
 
@@ -248,19 +269,12 @@ def test_the_same_seeds_are_paired_and_no_others(monkeypatch: pytest.MonkeyPatch
             ],
         )
 
-    drawn: list[int] = []
-
-    def noted(score: float, resampled: Any, scores: Any) -> Any:
-        drawn.append(len(scores))
-        return estimate(score, resampled, scores)
-
-    monkeypatch.setattr("l2s_nmt.evaluation.compare.estimate", noted)
     widths = []
     for seeds, samples in (([1, 2, 3], 1), ([4, 5, 6], 2)):
         drawn.clear()
         systems = [system("a", 0.0, [1, 2, 3]), system("b", 0.05, seeds)]
         found = compare(systems, references, [[text] for text in references], resamples=200, trials=20)
-        assert max(drawn) == samples
+        assert max(map(len, drawn)) == samples
         interval = found.systems[1].metrics["chrf"].difference_interval
         assert interval is not None
         widths.append(interval[1] - interval[0])
@@ -270,6 +284,60 @@ def test_the_same_seeds_are_paired_and_no_others(monkeypatch: pytest.MonkeyPatch
 def without(references: list[str], share: float, seed: int) -> list[str]:
     rng = random.Random(100 + seed)
     return [" ".join(word if rng.random() >= share else "zz" for word in text.split()) for text in references]
+
+
+def test_the_seeds_of_a_baseline_count_against_a_system_of_one(
+    drawn: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "randomisation_p_value", lambda *_, **__: pytest.fail("of one seed"))
+    texts = (BASELINE, EQUAL, BETTER)
+    baseline = System("a", [Replicate(f"a{seed}", text, seed) for seed, text in enumerate(texts)])
+    found = compare([baseline, one("b", BETTER)], SOURCES, ONE_EACH, resamples=20, trials=20)
+    assert drawn == [[3], [3]] * 3, "its own interval, and that of the difference; for each metric"
+    assert found.systems[1].chrf.over_seeds
+
+
+def test_of_several_seeds_the_examples_are_the_first_ones_and_the_rest_are_means() -> None:
+    cut = [text.rsplit(" ", 3)[0] for text in BETTER]
+    systems = [
+        System("a", [Replicate("a1", BASELINE, 1), Replicate("a2", EQUAL, 2)]),
+        System("b", [Replicate("b1", cut, 1), Replicate("b2", BETTER, 2)]),
+    ]
+    found = compare(systems, SOURCES, ONE_EACH, resamples=20, trials=20).systems[1]
+    assert found.wins
+    assert found.losses
+    for example in (*found.wins, *found.losses):
+        row = example.sentence - 1
+        assert (example.baseline, example.system) == (BASELINE[row], cut[row])
+        for text, told in (
+            (example.baseline, example.baseline_chrf),
+            (example.system, example.system_chrf),
+        ):
+            assert told == pytest.approx(CHRF().sentence_score(text, [REFERENCES[row]]).score)
+    first, second = (score(texts, ONE_EACH).bleu for texts in (cut, BETTER))
+    assert first.brevity_penalty < 0.9 < second.brevity_penalty
+    assert found.brevity_penalty == pytest.approx((first.brevity_penalty + second.brevity_penalty) / 2)
+    assert found.length_ratio == pytest.approx((first.length_ratio + second.length_ratio) / 2)
+    assert found.bleu.deviation == pytest.approx(abs(first.score - second.score) / 2**0.5)
+
+
+def test_exposure_is_that_of_all_seeds_or_unknown() -> None:
+    ranges = [ExposureRange(1, None, 4, 3, 4, 2)]
+    known = [Replicate("1", BETTER, 1, exposure=ranges), Replicate("2", EQUAL, 2, exposure=ranges)]
+    half_known = [known[0], Replicate("2", EQUAL, 2)]
+    whole, partly = compare(
+        [System("a", known), System("b", half_known)], SOURCES, ONE_EACH, resamples=20, trials=20
+    ).systems
+    assert whole.exposure == (ExposureRange(1, None, 8, 6, 8, 4),)
+    assert partly.exposure is None
+
+
+def test_means_are_of_what_is_known() -> None:
+    assert mean_known([1.0, None, 3.0]) == 2.0
+    assert mean_known([None]) is None
+    seeds = [Replicate("1", BETTER, 1, Expense(minutes=3.0, updates=10)), Replicate("2", EQUAL, 2)]
+    found = compare([System("a", seeds)], SOURCES, ONE_EACH, resamples=20, trials=20).baseline
+    assert (found.minutes, found.updates) == (3.0, 10)
 
 
 def test_words_of_chinese_are_counted_where_they_are_told(tmp_path: Any) -> None:

@@ -174,3 +174,9 @@ def test_a_cost_of_ones_own_needs_no_references() -> None:
     both = recipe_of("lols", cost={"name": "sum", "terms": terms})
     assert cost_settings(both, None, has_references=False) == {}
     assert list(cost_settings(both, None, has_references=True)) == ["sum"]
+
+
+def test_a_sum_of_costs_of_ones_own_needs_no_references() -> None:
+    terms = [{"name": "own", "function": "my:cost"}, {"name": "own", "function": "my:other"}]
+    recipe = recipe_of("lols", cost={"name": "sum", "terms": terms})
+    assert list(cost_settings(recipe, None, has_references=False)) == ["sum"]

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from l2s_nmt.errors import UserError
+from l2s_nmt.evaluation import compare as comparing
+from l2s_nmt.evaluation import systems
 from l2s_nmt.evaluation.runs import decoding_of
 from l2s_nmt.evaluation.systems import (
     Group,
@@ -18,7 +22,7 @@ from l2s_nmt.evaluation.systems import (
     read_expense,
     seeds_of,
 )
-from l2s_nmt.evaluation.types import Comparison
+from l2s_nmt.evaluation.types import Comparison, System
 from l2s_nmt.languages import BleuTokenizer
 from l2s_nmt.recipe_file import dump_recipe, read_recipe
 from l2s_nmt.run import Run
@@ -144,6 +148,24 @@ def test_a_file_of_more_or_fewer_translations_than_sentences_is_refused(folder: 
         prepare(group_systems(["one.txt"]), Options(), (["a", "b"], [["a"], ["b"]]))
 
 
+def prepared(
+    groups: Mapping[str, Sequence[str]],
+    written: Mapping[str, Sequence[str]],
+    sources: list[str],
+    references: list[list[str]],
+    options: Options | None = None,
+) -> Prepared:
+    """Groups of runs that all wrote the same of each split."""
+    runs = {Path(path): Run(Path(path)) for paths in groups.values() for path in paths}
+    for run in runs.values():
+        for split, texts in written.items():
+            run.translations(split).parent.mkdir(exist_ok=True)
+            run.translations(split).write_text("".join(f"{text}\n" for text in texts))
+    decodings = {path: decoding_of(run.read_recipe()) for path, run in runs.items()}
+    named = [Group(name, tuple(map(Path, paths))) for name, paths in groups.items()]
+    return Prepared(named, options or Options(), runs, decodings, {}, sources, references)
+
+
 CHINESE = {"valid": ["昨天他买了一本书", "我喜欢喝茶"], "test": ["两个城市之间有火车"]}
 
 
@@ -151,16 +173,11 @@ def compared(
     splits: tuple[str, ...], language: str = "zh", tokenizer: BleuTokenizer | None = None
 ) -> Comparison:
     """A run that wrote what the references say, in the order of the splits."""
-    run = Run(Path(make_run(Path("run"), 1, language=language)))
-    for split, texts in CHINESE.items():
-        run.translations(split).parent.mkdir(exist_ok=True)
-        run.translations(split).write_text("".join(f"{text}\n" for text in texts))
+    run = make_run(Path("run"), 1, language=language)
     references = [[text] for split in splits for text in CHINESE[split]]
     options = Options(splits, bleu_tokenizer=tokenizer)
-    decodings = {run.path: decoding_of(run.read_recipe())}
-    group = Group("run", (run.path,))
     sources = ["a"] * len(references)
-    return compare_prepared(Prepared([group], options, {run.path: run}, decodings, {}, sources, references))
+    return compare_prepared(prepared({"run": [run]}, CHINESE, sources, references, options))
 
 
 @pytest.mark.parametrize("splits", [("valid", "test"), ("test", "valid")])
@@ -177,6 +194,48 @@ def test_words_are_those_of_the_first_runs_language_unless_others_are_named(
     folder: Path, language: str, tokenizer: BleuTokenizer | None, expected: str
 ) -> None:
     assert f"tok:{expected}|" in compared(("test",), language, tokenizer).signatures["bleu"]
+
+
+SOURCES, REFERENCES = ["balu keri", "keri"], [["fixa tepil"], ["tepil"]]
+
+
+def test_words_of_the_training_data_are_counted_on_both_sides(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = {"xa": "balu balu\nkeri fixa\n", "xb": "fixa tepil\ntepil\n", "xb.1": "gordu tepil\n\n"}
+    Path("corpus").mkdir()
+    for ending, text in corpus.items():
+        Path("corpus", f"train.{ending}").write_text(text)
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(comparing, "compare", lambda *_, **options: given.update(options))
+    written = {"test": ["gordu", "fixa nothing"]}
+    compare_prepared(prepared({"a": [make_run(Path("run"), 1)]}, written, SOURCES, REFERENCES))
+    counted = given["training_words"]
+    # Of the sources: those translated. Of the targets: of all references, those written and those wanted.
+    assert dict(counted.source) == {"balu": 2, "keri": 1}
+    assert dict(counted.target) == {"fixa": 1, "tepil": 3, "gordu": 1}
+
+
+def test_words_of_streamed_data_are_not_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For counting reads the whole corpus."""
+    run = make_run(Path("run"), 1)
+    recipe = Run(Path(run)).read_recipe()
+    streamed = replace(recipe, data=replace(recipe.data, streaming=True))
+    monkeypatch.setattr(Run, "read_recipe", lambda self: streamed)
+    monkeypatch.setattr(systems, "load_split", lambda *_, **__: pytest.fail("it was read"))
+    found = compare_prepared(prepared({"a": [run]}, {"test": ["gordu", "fixa"]}, SOURCES, REFERENCES))
+    assert (found.baseline.by_frequency, found.baseline.by_word) == ((), ())
+
+
+def test_the_seeds_of_what_runs_started_from_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that searches from the same starts are paired, whatever their own seeds."""
+    starts = [make_run(Path(f"base-{k}"), k) for k in (1, 2)]
+    runs = [make_run(Path(f"search-{k}"), 10 + k, Path(start)) for k, start in enumerate(starts, 1)]
+    told: list[System] = []
+    monkeypatch.setattr(comparing, "compare", lambda given, *_, **__: told.extend(given))
+    groups = {"base": starts, "search": runs}
+    compare_prepared(prepared(groups, {"test": ["a", "b"]}, SOURCES, REFERENCES))
+    assert [system.seeds for system in told] == [((1,), (2,)), ((11, 1), (12, 2))]
 
 
 def test_what_a_run_cost_is_in_its_last_line(tmp_path: Path) -> None:

@@ -72,6 +72,15 @@ def test_a_token_costs_minus_the_logarithm_of_the_mean_probability(number: int, 
         torch.testing.assert_close(costs.other, (most[:, 0] - rest.log()).float(), atol=1e-4, rtol=1e-4)
 
 
+def test_what_is_left_for_others_is_exact_where_it_is_next_to_nothing() -> None:
+    """One less what is listed would be the error of the sum."""
+    scores = torch.tensor([[0.0, -1.0, -20.0, -21.0, -22.0]])
+    expert = mock.Mock(spec=Policy)
+    expert.next_scores.side_effect = lambda hidden: hidden
+    _, _, rest = Experts((expert,), 2)._mean([scores])
+    torch.testing.assert_close(rest.double(), scores.double().softmax(-1)[:, 2:].sum(1), rtol=1e-4, atol=0)
+
+
 def test_kl_imitates_the_whole_distribution_and_target_learning_its_peak() -> None:
     experts, seen = other_policies(2), context()
     tokens = seen.batch.target

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,6 +23,9 @@ from l2s_nmt.search.costs.edit_distance import edit_distance_cost
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.reference.mcts import MonteCarloTree
 from l2s_nmt.search.reference.mcts_tree import Listed, Tree, Walk
+from l2s_nmt.search.roll_in import RollIn
+from l2s_nmt.search.sampling import Decoding
+from l2s_nmt.search.schedules import Schedule
 from l2s_nmt.search.types import CostVectors, Decisions
 from tests.tiny import finish, next_scores, random_sentences, shared_policy, source_of, words
 from tests.unit.search.test_copy import padded, satisfies
@@ -142,6 +147,37 @@ def test_as_many_sentences_are_written_as_are_asked_for(simulations: int, parall
     reference = MonteCarloTree(EDITS, simulations, 1.5, 3, parallel)
     reference.complete(seen, tokens(), *reversed(states(0)))
     assert seen.notes[SIMULATED] == 4 * simulations
+
+
+def test_sentences_that_end_with_the_token_tried_count_as_well() -> None:
+    """Though nothing is left to write of them."""
+    seen = context(LengthLimit(0, 2))
+    MonteCarloTree(EDITS, 400, 1.5, K).costs(seen, tokens(), *states(0))
+    every = 0
+    for row in range(4):
+        for token in considered(row, [], K):
+            every += 1 if token == shared_policy().eos else len(considered(row, [token], K))
+    assert seen.notes[SIMULATED] == every
+
+
+@torch.no_grad()
+def test_simulations_count_where_the_reference_writes_some_of_the_sentences() -> None:
+    seen = context(SHORT)
+    reference = MonteCarloTree(EDITS, 3, 1.5, K)
+    written = RollIn("mixed", Decoding(), reference, Schedule("constant", 0.5), "sentence")(seen)
+    by_tree = int(written.by_reference[:, 0].sum())
+    assert 0 < by_tree < 4
+    assert seen.notes[SIMULATED] == 3 * by_tree
+
+
+@pytest.mark.parametrize(("parallel", "most"), [(1, 5), (2, 4), (3, 3), (4, 4)])
+def test_no_more_sentences_are_written_at_once_than_there_may_be(parallel: int, most: int) -> None:
+    """Of five rows, whole states take as many as they fill."""
+    policy = shared_policy()
+    reference = MonteCarloTree(EDITS, 19, 1.5, 3, parallel, max_rows=5)
+    with mock.patch.object(policy, "continue_branches", wraps=policy.continue_branches) as spy:
+        reference.costs(context(LengthLimit(0, 7)), tokens(), *states(0, 1))
+    assert max(len(call.args[1]) for call in spy.call_args_list) == most
 
 
 def test_what_the_policy_would_not_say_is_considered() -> None:
@@ -355,6 +391,34 @@ def test_the_rule_weighs_what_was_found_against_the_prior() -> None:
     # After the third token was found to be best, it is followed more than its prior says.
     firsts = [row[0] for row in grown(Tree([], 5, EOS, 1.0), 40, priors, loss)]
     assert firsts.count(4) > 20
+
+
+def by_the_rule(
+    priors: dict[int, float], losses: dict[int, float], exploration: float, simulations: int
+) -> list[int]:
+    """First tokens that PUCT chooses, where they decide the losses: a loop over a few numbers."""
+    greedy = max(priors, key=priors.__getitem__)
+    visits, chosen = {greedy: 1}, [greedy]
+    while len(chosen) < simulations:
+        worst = max(losses[token] for token in visits)
+        span = worst - min(losses[token] for token in visits)
+        weight = exploration * math.sqrt(sum(visits.values()))
+        untried = [token for token in priors if token not in visits][:1]
+        scores = {}
+        for token in [*visits, *untried]:
+            # What is untried is worth what decoding greedily was, until it is known better.
+            loss = losses[token if token in visits else greedy]
+            value = (worst - loss) / span if span else 0.0
+            scores[token] = value + weight * priors[token] / (1 + visits.get(token, 0))
+        chosen.append(max(scores, key=scores.__getitem__))
+        visits[chosen[-1]] = visits.get(chosen[-1], 0) + 1
+    return chosen
+
+
+def test_the_root_follows_the_rule_to_the_letter() -> None:
+    priors, losses = {2: 0.5, 3: 0.3, 4: 0.2}, {2: 0.5, 3: 0.0, 4: 1.0}
+    written = grown(Tree([], 6, EOS, 2.0), 12, priors, lambda row: losses[row[0]])
+    assert [row[0] for row in written] == by_the_rule(priors, losses, 2.0, 12)
 
 
 def test_sentences_under_way_count_as_visits() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from l2s_nmt import decoding
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.search import search as searching
 from l2s_nmt.search.context import Context, LengthLimit
 from l2s_nmt.search.costs.bleu import SentenceBleu
 from l2s_nmt.search.costs.cost import OnTokens
@@ -23,6 +25,7 @@ from l2s_nmt.search.reference.edit_distance import EditDistance
 from l2s_nmt.search.reference.noisy import Noisy
 from l2s_nmt.search.reference.suffix import Suffix
 from l2s_nmt.search.roll_in import RollIn
+from l2s_nmt.search.roll_out import finish as finishing
 from l2s_nmt.search.roll_out.bandit import Bandit, Exploration
 from l2s_nmt.search.roll_out.deviations import Deviations
 from l2s_nmt.search.roll_out.finish import RollOutPolicy
@@ -33,6 +36,7 @@ from l2s_nmt.search.sampling import Decoding
 from l2s_nmt.search.schedules import Schedule
 from l2s_nmt.search.search import Experience, Search
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
+from tests.clock import Clock
 from tests.searches import search_of
 from tests.tiny import FAMILIES, random_batch, shared_policy
 
@@ -252,6 +256,30 @@ def test_counts_and_times() -> None:
     tree = search_of("search_expert", reference={"simulations": 4, "parallel": 2})
     assert 5 < found(tree, batch)[1].roll_outs <= 20  # of one state of each sentence
     assert "simulated" not in found(tree, batch)[1].notes
+
+
+def test_the_time_of_each_stage_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    for module in (searching, finishing):
+        monkeypatch.setattr(module, "time", clock)
+
+    def cost(hypotheses: Tensor, lengths: Tensor, sentence: Tensor, batch: Batch, /) -> Tensor:
+        clock.now += 5
+        return EDITS(hypotheses, lengths, sentence, batch)
+
+    def roll_in(context: Context) -> Trajectories:
+        clock.now += 3
+        return GREEDY(context)
+
+    def roll_out(context: Context, trajectories: Trajectories) -> Outcome:
+        clock.now += 2
+        stages = Deviations(THREE, CandidateChoice("top_k", 2, None), RollOutPolicy("learned", cost, None))
+        return stages(context, trajectories)
+
+    slow: Any = roll_in
+    with torch.no_grad():
+        experience = search_with(slow, roll_out)(shared_policy(), random_batch(shared_policy(), 3), DRAWS)
+    assert experience.seconds == {"roll_in": 3, "roll_out": 2, "scoring": 5}
 
 
 def test_losses_count_as_observed_under_bandit_feedback_alone() -> None:

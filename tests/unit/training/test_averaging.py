@@ -197,6 +197,19 @@ def test_a_saved_average_goes_on_as_if_it_had_never_stopped(
         assert averages(loaded, others)[0] == pytest.approx((2 * averages(averager, weights)[0] + 6) / 3)
 
 
+@pytest.mark.parametrize("kind", ["ema", "mean", "last"])
+def test_an_average_remembers_no_graph(kind: Kind) -> None:
+    """Which would grow with every update."""
+    weights = Weights()
+    averager = Averager(weights, kind, decay=0.9, last=2, starts=2)
+    run(averager, weights, [1.0, 2.0])
+    averager.start_again()
+    run(averager, weights, [3.0])
+    kept = [*averager.first, *averager.ended, *(each for one in averager.snapshots for each in one)]
+    assert kept
+    assert not any(each.requires_grad for each in kept)
+
+
 def test_the_state_does_not_change_with_the_weights() -> None:
     weights = Weights()
     averager = Averager(weights, "last", decay=0.9, last=3)

@@ -16,14 +16,18 @@ from l2s_nmt.data.batches import Batch
 from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
+from l2s_nmt.training import loop
 from l2s_nmt.training.checkpoints import Progress
 from l2s_nmt.training.objective import Losses
 from l2s_nmt.training.schedule import Schedule
+from tests.clock import Clock
+from tests.helpers import read_lines
 from tests.unit.training.sitting import (
     AGGREVATED,
     BOTH,
     LIMITS,
     LOLS,
+    ROWS_A_BATCH,
     TEACHER_FORCING,
     Sitting,
     Watched,
@@ -156,3 +160,36 @@ def test_ends_when_the_roll_outs_are_used_up(tmp_path: Path) -> None:
     assert progress.finished
     assert progress.roll_outs >= 100
     assert progress.update < 20
+
+
+def test_what_a_reference_notes_reaches_the_log(tmp_path: Path) -> None:
+    def search(policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
+        notes = {"oracle_asked": 4.0, "oracle_gap": float(draws.update), "oracle_proven": 3.0}
+        return replace(AGGREVATED(policy, batch, draws, level), notes=notes)
+
+    sitting = Sitting(tmp_path, replace(LIMITS, max_updates=4), Watched(search), None, BOTH)
+    sitting.run()
+    (line,) = sitting.lines_of("train")
+    assert (line["oracle_gap"], line["oracle_proven"]) == ((0 + 1 + 2 + 3) / 16, 0.75)
+
+
+def test_the_time_of_learning_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+
+    def on_load(sitting: Sitting) -> None:
+        clock.now += 1
+
+    def search(policy: Policy, batch: Batch, draws: Draws, level: float) -> Experience:
+        clock.now += 2
+        return AGGREVATED(policy, batch, draws, level)
+
+    def objective(policy: Policy, *arguments: Any) -> tuple[Tensor, Losses]:
+        clock.now += 4
+        return BOTH(policy, *arguments)
+
+    limits = replace(LIMITS, max_updates=2, log_every=2)
+    Sitting(tmp_path, limits, Watched(search), objective=objective, on_load=on_load).run()
+    (line,) = (line for line in read_lines(tmp_path / "metrics.jsonl") if line["kind"] == "train")
+    assert line["seconds_update"] == 2 * 4
+    assert line["sentences_per_second"] == pytest.approx(ROWS_A_BATCH / (1 + 2 + 4), abs=1e-5)

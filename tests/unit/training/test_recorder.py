@@ -6,7 +6,6 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from torch import Tensor
@@ -21,6 +20,7 @@ from l2s_nmt.training.energy import Counter
 from l2s_nmt.training.limits import Limits
 from l2s_nmt.training.objective import Counts, Losses, Watch
 from l2s_nmt.training.validate import Validation
+from tests.clock import Clock
 from tests.helpers import read_lines
 from tests.unit.training.sitting import (
     AGGREVATED,
@@ -53,6 +53,16 @@ def test_used_is_the_share_of_the_nearest_limit_and_budget_that_of_updates_or_ti
     assert endless.budget(Progress(update=10**6, seconds=1e9)) == 0
 
 
+def test_the_last_update_may_use_more_than_is_left_but_no_more_than_all_is_told(tmp_path: Path) -> None:
+    limits = replace(LIMITS, max_updates=None, max_roll_outs=30, log_every=1)
+    sitting = Sitting(tmp_path, limits, LOLS, None, BOTH)
+    assert sitting.run().roll_outs > 30
+    *begun, last, _, _ = (line["used"] for line in sitting.lines())
+    assert all(used < 1 for used in begun)
+    assert last == 1
+    assert {line["used"] for line in sitting.lines()[-3:]} == {1}, "of training, validation and the end"
+
+
 def test_ends_after_max_updates_with_a_validation_and_a_checkpoint(tmp_path: Path) -> None:
     sitting = Sitting(tmp_path, replace(LIMITS, max_updates=8))
     progress = sitting.run()
@@ -78,8 +88,8 @@ def test_ends_after_max_epochs(tmp_path: Path) -> None:
 
 
 def test_ends_after_max_minutes_over_all_sittings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(recorder, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    clock = Clock(1000.0)
+    monkeypatch.setattr(recorder, "time", clock)
 
     def on_load(sitting: Sitting) -> None:
         clock.now += 10
@@ -97,8 +107,8 @@ def test_ends_after_max_minutes_over_all_sittings(tmp_path: Path, monkeypatch: p
 
 
 def test_validation_counts_as_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(recorder, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    clock = Clock()
+    monkeypatch.setattr(recorder, "time", clock)
 
     def bleu(sitting: Sitting) -> float:
         clock.now += 60
@@ -217,6 +227,18 @@ def test_the_log_sums_up_the_updates_since_the_last_line(search: Search, tmp_pat
     assert lines[-1]["roll_outs"] == progress.roll_outs
     assert (progress.roll_outs > 0) == (search is LOLS)
     assert lines[-1]["sentences"] == 12 * ROWS_A_BATCH
+
+
+def test_what_is_looked_at_in_some_updates_is_a_mean_over_these(tmp_path: Path) -> None:
+    """The last of four is told alike by itself and as the only one that was looked at."""
+    last = []
+    for every in (1, 4):
+        limits = replace(LIMITS, max_updates=4, log_every=every)
+        sitting = Sitting(tmp_path / str(every), limits, AGGREVATED, None, BOTH)
+        sitting.run()
+        last.append(sitting.lines_of("train")[-1])
+    for name in ("entropy", "chosen_cost", "improvable", "cost_range", "roll_in_cost", "finished"):
+        assert last[1][name] == pytest.approx(last[0][name], abs=1e-5), name
 
 
 def test_the_energy_of_all_sittings_is_told_at_the_end(

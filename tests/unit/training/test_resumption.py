@@ -246,9 +246,18 @@ def test_a_checkpoint_that_a_killed_run_had_begun_is_removed(tmp_path: Path) -> 
     assert not [*(tmp_path / "checkpoints").glob(".*")]
 
 
+def never_better(folder: Path, patience: int) -> Sitting:
+    limits = replace(LIMITS, max_updates=20, validate_every=2, patience=patience)
+    return Sitting(folder, limits, bleus=lambda sitting: 1.0)
+
+
 def test_a_run_that_lost_its_patience_goes_on_with_more(tmp_path: Path) -> None:
-    limits = replace(LIMITS, max_updates=20, validate_every=2, patience=2)
-    first = Sitting(tmp_path, limits=limits, bleus=lambda sitting: 1.0)
-    assert first.run().update == 6
-    second = Sitting(tmp_path, limits=replace(limits, patience=4), bleus=lambda sitting: 1.0)
-    assert second.run().update == 10
+    assert never_better(tmp_path, 2).run().update == 6
+    assert never_better(tmp_path, 4).run().update == 10
+
+
+def test_a_run_that_lost_its_patience_is_left_as_it_is(tmp_path: Path) -> None:
+    never_better(tmp_path, 2).run()
+    again = never_better(tmp_path, 2)
+    assert again.run().finished
+    assert (again.loads, again.validated) == (0, [])
