@@ -39,7 +39,7 @@ class MonteCarloTree:
         exploration: the constant of the PUCT rule.
         k: most probable tokens considered.
         parallel: sentences of a state written at once; 1 is the search of the papers, where each knows of all before.
-        max_rows: sentences written at once.
+        max_rows: sentences written at once; more where those of one state alone are more.
     """
 
     cost: Cost
