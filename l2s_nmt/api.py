@@ -9,6 +9,7 @@ from typing import TypedDict, TypeVar, Unpack
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.draw import Sampling
 from l2s_nmt.evaluation.likelihood import Likelihood, likelihood_by_run
+from l2s_nmt.evaluation.report import write_comparison
 from l2s_nmt.evaluation.runs import TestSet, decoding_of, evaluate_run, read_test_set
 from l2s_nmt.evaluation.runs import load_translator as load
 from l2s_nmt.evaluation.score import Scores
@@ -75,6 +76,8 @@ def load_translator(run: AnyRun, **options: Unpack[TranslatorOptions]) -> Transl
         )
     beam, length_penalty = options.get("beam"), options.get("length_penalty")
     sampling = options.get("sampling")
+    if sampling is not None and not isinstance(sampling, Sampling):
+        raise UserError(f"sampling is {shorten(repr(sampling))}; give l2s_nmt.Sampling(), with its settings")
     if sampling is not None and (beam is not None or length_penalty is not None):
         raise UserError(
             "beam and length_penalty are of beam search, which sampling takes the place of; leave one out"
@@ -152,8 +155,9 @@ def score(
     sources: Sequence[str] | None = None,
     references: Sequence[Sequence[str]] = (),
     costs: Sequence[str] | None = None,
+    weights: WeightsName = "best",
 ) -> list[Likelihood]:
-    """What the best weights of a run think of given translations.
+    """What a run thinks of given translations.
 
     Args:
         run: that has been trained.
@@ -162,6 +166,7 @@ def score(
         sources: what they translate, else.
         references: of each of these sources, one or several; they may be left out.
         costs: names of costs; None: the recipe's, if there are references.
+        weights: best, last, or their average.
 
     Returns:
         One for each translation: log-probability, tokens and costs.
@@ -187,7 +192,7 @@ def score(
         if any(given) and not all(given):
             raise UserError(f"source {given.index([]) + 1} has no references; give some of each, or of none")
         test_set = TestSet("", sentences, given, "sources")
-    return likelihood_by_run(run, translations, test_set, chosen)
+    return likelihood_by_run(run, translations, test_set, chosen, weights=weights)
 
 
 def evaluate(
@@ -220,19 +225,23 @@ def compare(
     *,
     splits: Sequence[str] = ("test",),
     beam: int | None = None,
+    length_penalty: float | None = None,
     exposure: int | None = None,
     comet: str | None = None,
     bleu_tokenizer: BleuTokenizer | None = None,
+    output: str | Path | None = None,
 ) -> Comparison:
     """Runs on the same sentences, the first being the baseline; those that differ in their seed alone are one system.
 
     Args:
         runs: that have been trained.
-        splits: of their corpus.
+        splits: of their corpus; the sentences of several are scored together.
         beam: beams; None: the recipe's.
+        length_penalty: of beam search; None: the recipe's.
         exposure: sentences of each split to measure exposure bias on; None: it is not measured.
         comet: a model of COMET to score with too.
         bleu_tokenizer: what cuts text into BLEU's words; None: the first run's.
+        output: folder for the report (comparison.html and others); None: nothing is written.
 
     Raises:
         UserError: runs or data are unsound, or do not belong together.
@@ -241,11 +250,14 @@ def compare(
         raise UserError(f"exposure is {exposure}; give 1 or more, or leave it out")
     if not (chosen := _texts(splits, "splits")):
         raise UserError("no split is given")
-    options = Options(chosen, beam, exposure=exposure, comet=comet, bleu_tokenizer=bleu_tokenizer)
+    options = Options(chosen, beam, length_penalty, exposure, comet, bleu_tokenizer)
     prepared = prepare(group_systems([str(run.path) for run in _runs(runs)]), options)
     for run, split, decoding in prepared.evaluations():
         evaluate_run(run, split, decoding)
-    return compare_prepared(prepared)
+    comparison = compare_prepared(prepared)
+    if output is not None:
+        write_comparison(comparison, Path(output))
+    return comparison
 
 
 def explain(

@@ -197,8 +197,12 @@ def test_hostile_names_and_texts_stay_text(tmp_path: Path) -> None:
         assert "\u202e" not in text
 
 
-def test_the_python_function_groups_seeds_too(paths: list[Path], report: Path) -> None:
-    compared = l2s_nmt.compare([l2s_nmt.open_run(path) for path in paths], beam=1)
+def test_the_python_function_groups_seeds_too(paths: list[Path], tmp_path: Path) -> None:
+    runs = [l2s_nmt.open_run(path) for path in paths]
+    compared = l2s_nmt.compare(runs, beam=1, output=tmp_path / "report")
+    written = (tmp_path / "report" / "comparison.json").read_text()
+    assert json.loads(written) == json.loads(json.dumps(compared.to_json()))
+    assert (tmp_path / "report" / "comparison.html").is_file()
     assert [len(system.runs) for system in compared.systems] == [2, 2]
     assert compared.systems[1].bleu.p_value is not None
     assert compared.systems[0].exposure is None

@@ -111,6 +111,7 @@ def test_a_sentence_of_ones_own(after: Path, tmp_path: Path) -> None:
         "name": "the sentence given",
         "source": " ".join(words),
         "references": [reference, "fixa"],
+        "languages": ["xa", "xb"],
     }
     assert reference in outcome.out
 

@@ -139,6 +139,9 @@ def test_the_function_gives_what_the_command_prints(run: Path, written: Path, co
     own = l2s_nmt.score(l2s_nmt.open_run(run), translations, sources=sources)
     assert [one.log_probability for one in own] == [one.log_probability for one in found]
     assert own[0].costs == {}
+    last = l2s_nmt.score(run, translations, weights="last")
+    _, rows = table(command("score", run, written, "--weights", "last"))
+    assert [one.log_probability for one in last] == pytest.approx([row[0] for row in rows], abs=1e-5)
     references = [[line] for line in (corpus / "test.xb").read_text().splitlines()]
     own = l2s_nmt.score(
         l2s_nmt.open_run(run), translations, sources=sources, references=references, costs=["bleu"]

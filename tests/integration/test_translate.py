@@ -294,6 +294,14 @@ SAMPLING = l2s_nmt.Sampling()
             lambda run: l2s_nmt.n_best(run, ["a"], 2, sampling=SAMPLING, length_penalty=2.0),
             "which sampling takes the place of",
         ),
+        (
+            lambda run: l2s_nmt.translate(run, ["a"], sampling=True),  # type: ignore[arg-type]
+            r"sampling is True; give l2s_nmt\.Sampling\(\)",
+        ),
+        (
+            lambda run: l2s_nmt.compare(run, beam=3, length_penalty=250),
+            "length penalty is 250; give -50 to 50",
+        ),
         (lambda run: l2s_nmt.n_best(run, ["a"], 0), "number is 0; give 1 or more"),
         (lambda run: l2s_nmt.n_best(run, ["a"], 3, beam=2), "a beam of 2 has no 3 best"),
         (lambda run: l2s_nmt.Sampling(temperature=0.0), "temperature of sampling is 0.0"),
