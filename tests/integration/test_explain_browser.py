@@ -181,6 +181,8 @@ def test_arrows_point_where_they_go_in_scripts_from_right_to_left(
     opened.press("Home")
     left_of = "document.querySelector('#s1v1t{}').getBoundingClientRect().left"
     assert opened.page.evaluate(f"{left_of.format(1)} > {left_of.format(2)}")
+    number = "getComputedStyle(document.querySelector('#s1v1t1 .heat')).direction"
+    assert opened.page.evaluate(number) == "ltr"  # else .50 would be 50.
     for key, place in (("ArrowRight", 1), ("ArrowLeft", 2), ("ArrowLeft", 3), ("ArrowRight", 2)):
         opened.press(key)
         assert opened.on_focus("id") == f"s1v1t{place}"
