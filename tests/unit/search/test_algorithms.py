@@ -131,7 +131,7 @@ def test_a_poor_reference_that_rolls_in_writes_what_it_says_and_not_the_target(q
 
 
 def test_without_targets_a_search_has_its_cost_where_that_needs_none() -> None:
-    own = {"name": "own", "function": "operator:add"}
+    own = {"name": "own", "function": "operator:setitem"}
     for settings, has_cost in ((recipe_of("bandit_lols"), False), (recipe_of("bandit_lols", cost=own), True)):
         search = build_search(settings.search, LIMIT, TEXTS, has_targets=False)
         assert search is not None
