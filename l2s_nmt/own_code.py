@@ -22,15 +22,32 @@ def same_code(run: Run, search: Search) -> None:
     Raises:
         UserError: they are others, or cannot be loaded.
     """
+    if changed := changed_code(run, search):
+        raise UserError(f"{run.path}: {changed}; bring that back, or choose another --output")
     for name, source in _sources(search).items():
-        text, kept = source.read_text(encoding="utf-8", errors="replace"), run.code / f"{name}.py"
-        if not kept.exists():
-            write_text(kept, text)
-        elif kept.read_text(encoding="utf-8") != text:
-            raise UserError(
-                f"{run.path}: was begun with another {name}: {source} is no longer what {kept} is; bring that back, or "
-                "choose another --output"
-            )
+        if not (kept := _kept(run, name)).exists():
+            write_text(kept, _text(source))
+
+
+def changed_code(run: Run, search: Search) -> str | None:
+    """Which of the functions that a run was begun with is another now; None: none.
+
+    Raises:
+        UserError: one cannot be loaded.
+    """
+    for name, source in _sources(search).items():
+        kept = _kept(run, name)
+        if kept.exists() and _text(kept) != _text(source):
+            return f"was begun with another {name}: {source} is no longer what {kept} is"
+    return None
+
+
+def _kept(run: Run, name: str) -> Path:
+    return run.code / f"{name}.py"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _sources(search: Search) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import whole_folder, write_text
+from l2s_nmt.own_code import changed_code
 from l2s_nmt.recipe_file import as_settings, dump_recipe, with_absolute_paths
 from l2s_nmt.run import Run, flatten, read_metrics
 from scripts.experiments.jobs import command, side_by_side
@@ -17,7 +18,11 @@ from scripts.experiments.plan import Study, Training
 
 def is_trained(training: Training) -> bool:
     """Whether a run is there, finished, and of the plan's recipe, wherever the corpus and the start were."""
-    return _is_finished(training.run) and not _is_of_another_recipe(training)
+    return (
+        _is_finished(training.run)
+        and not _is_of_another_recipe(training)
+        and not changed_code(Run(training.run), training.recipe().search)
+    )
 
 
 def train_all(study: Study, jobs: int, threads: int) -> None:
@@ -63,7 +68,8 @@ def _twin(training: Training) -> Path | None:
     for other in sorted(plan.parent.glob("*/*/seed*/recipe.yaml")):
         run = Run(other.parent)
         with contextlib.suppress(UserError):  # a damaged run is nobody's twin
-            if plan not in other.parents and _is_finished(run.path) and run.read_recipe() == recipe:
+            same = plan not in other.parents and _is_finished(run.path) and run.read_recipe() == recipe
+            if same and not changed_code(run, recipe.search):
                 return run.path
     return None
 

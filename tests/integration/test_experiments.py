@@ -304,6 +304,31 @@ def test_finished_runs_of_another_recipe_are_refused_or_trained_further(
 
 
 @pytest.mark.usefixtures("at_once")
+def test_finished_runs_with_other_code_of_ones_own_are_refused(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    own = tmp_path / "cost_of_a_plan.py"
+    own.write_text(text := "def cost(sources, translations, references):\n    return [0.5] * len(sources)\n")
+    written = load_yaml(plan.read_text(), str(plan), "a plan", numbered=False)[0]
+    cost = {"name": "own", "function": "cost_of_a_plan:cost"}
+    written["systems"]["search"]["settings"]["search"] = {"algorithm": "lols", "cost": cost}
+    written["seeds"] = [1]
+    plan.write_text(dump_yaml(written))
+    study = Study.read(plan, tmp_path / "runs", None)
+    train_all(study, 1, 1)
+    own.write_text(text.replace("0.5", "0.6"))
+    assert [is_trained(training) for training in study.trainings()] == [True, False]
+    with pytest.raises(UserError, match="was begun with another cost_of_a_plan"):
+        train_all(study, 1, 1)
+    other = plan.with_name("other.yaml")
+    other.write_text(plan.read_text())
+    train_all(Study.read(other, tmp_path / "runs", None), 1, 1)  # no twin of the other's
+    kept = tmp_path / "runs" / "little" / "other" / "search" / "seed1" / "code" / "cost_of_a_plan.py"
+    assert kept.read_text() == own.read_text()
+
+
+@pytest.mark.usefixtures("at_once")
 def test_what_was_kept_of_other_systems_is_not_drawn(plan: Path, tmp_path: Path) -> None:
     plan.write_text(plan.read_text().replace("- 2\n", "").replace("- test\n", "- test\n- valid\n"))
     study = Study.read(plan, tmp_path / "runs", None)
