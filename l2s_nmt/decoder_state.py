@@ -1,4 +1,4 @@
-"""Key-value caches of decodings that come and go; the only file that touches them.
+"""Key-value caches of decodings that come and go; `marian_step` alone touches them besides.
 
 A plain cache is copied whole at every token, and again whenever a sentence begins or ends. Here each layer has one
 buffer with room for every row: a token writes its own place, a row that begins takes the place behind the last one,
@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, EncoderDecoderCache
+from transformers import Cache, EncoderDecoderCache, MarianMTModel
 from transformers.cache_utils import DynamicLayer
 
 _BLOCK = {True: 4, False: 32}
 """Tokens by which the buffers of the target grow, on a CPU and elsewhere: attention on a CPU reads rows that lie close
-together up to twice as fast as rows with unused room between them, which is worth copying them more often."""
+together faster than rows with unused room between them, which is worth copying them more often."""
+CACHE = "cache" if "cache" in signature(MarianMTModel.forward).parameters else "past_key_values"
+"""What all models of transformers call the cache: it was renamed in 5.24."""
 
 
 @dataclass(frozen=True)

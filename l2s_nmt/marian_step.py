@@ -1,8 +1,7 @@
 """One more token through a decoder of Marian's architecture, without what the library does around its few products.
 
-A step of decoding has little to multiply: of a small model, most of its time goes into modules, outputs and masks that
-are made anew for every token, and on a GPU, which waits for it, nearly all. The operations here are the library's, in
-the same order, so that the numbers are the same.
+A step of decoding has little to multiply, and the library makes modules' outputs and masks anew for every token; to do
+so it waits for a GPU. The operations here are the library's, in the same order, so that the numbers are the same.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from inspect import signature
 from typing import Any
 
 import torch
@@ -15,22 +14,18 @@ from torch import Tensor, nn
 from transformers import (
     EncoderDecoderCache,
     GenerationConfig,
-    MarianMTModel,
     PreTrainedModel,
     StoppingCriteriaList,
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from l2s_nmt.decoder_state import DecoderState, Memory, Trunk, beam_cache
+from l2s_nmt.decoder_state import CACHE, DecoderState, Memory, Trunk, beam_cache
 from l2s_nmt.decoding import Choose, Sheet, best_tokens, branches_at_once, in_parts, stop_at
 from l2s_nmt.errors import UserError
 from l2s_nmt.marian_step import MarianStep
 from l2s_nmt.output_layer import Part, loss_in_parts
 from l2s_nmt.packing import groups_by_length
 from l2s_nmt.shared_prefixes import OwnPrefixes, Prefixes, SharedPrefixes
-
-CACHE = "cache" if "cache" in signature(MarianMTModel.forward).parameters else "past_key_values"
-"""What all models of transformers call the cache: it was renamed in 5.24."""
 
 _PASS = {True: 64, False: 16_384}
 """Tokens that a pass through the decoder is worth, on a CPU and elsewhere: what it costs to begin one."""

@@ -23,9 +23,9 @@ _TRUTH = "tag:yaml.org,2002:bool"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with YAML 1.2's numbers and truth values, and a key given twice is an error.
+    """Safe YAML in which 1e-4 is a number and ``no``, Norwegian or a precision, a text, and a key given twice an error.
 
-    So 1e-4 is a number, and ``no``, Norwegian or a precision, is a text; YAML 1.1 has both the other way.
+    YAML 1.1 reads the number as a text, and the text as a truth value.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML has it)

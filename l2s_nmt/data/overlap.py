@@ -14,13 +14,14 @@ def shared_pairs(train: Dataset, valid: Dataset) -> int:
         train: as `load_split` gives it, with references or without; where it has none, sources alone are compared.
         valid: likewise.
     """
-    sought = pa.array(valid["source"][:])
+    sources = valid["source"][:]
+    sought = pa.array(sources)
     known: set[tuple[str, str]] = set()
     for table in train.select_columns(["source", "references"]).with_format("arrow").iter(100_000):
         found = table.filter(pc.is_in(table["source"], value_set=sought)).to_pydict()
         known.update(zip(found["source"], map(_first, found["references"]), strict=True))
     sources_alone = not any(reference for _, reference in known)
-    pairs = zip(valid["source"][:], map(_first, valid["references"][:]), strict=True)
+    pairs = zip(sources, map(_first, valid["references"][:]), strict=True)
     return sum((source, "" if sources_alone else reference) in known for source, reference in pairs)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 from datasets import Dataset
 
 from l2s_nmt.data.corpus import load_split
+from l2s_nmt.data.store import checksum
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation import compare as comparing
 from l2s_nmt.evaluation.breakdown import count_words
@@ -237,11 +237,8 @@ def _history(run: Run, later: tuple[str, ...] = ()) -> list[dict[str, Any]]:
 
 
 def _code(run: Run) -> dict[str, str]:
-    """A digest of each of the user's own modules that the recipe names."""
-    return {
-        path.name: hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-        for path in sorted(run.code.glob("*.py"))
-    }
+    """What tells each of the user's own modules that the recipe names from others."""
+    return {path.name: checksum(path) for path in sorted(run.code.glob("*.py"))}
 
 
 def _seed_groups(paths: Sequence[Path], short: dict[Path, str]) -> list[Group]:

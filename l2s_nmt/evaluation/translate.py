@@ -13,11 +13,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.data.tokenizer import decode, encode_sources
-from l2s_nmt.decoder_state import beam_cache
+from l2s_nmt.decoder_state import CACHE, beam_cache
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.draw import Sampling, draw
 from l2s_nmt.evaluation.probability import log_probabilities
-from l2s_nmt.model import CACHE, Policy
+from l2s_nmt.model import Policy
 from l2s_nmt.plain_text import shorten
 from l2s_nmt.processes import ALONE, Processes
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import MarianConfig, MarianMTModel
 
-from l2s_nmt.decoder_state import DecoderState, beam_cache
-from l2s_nmt.model import CACHE, Policy
+from l2s_nmt.decoder_state import CACHE, DecoderState, beam_cache
+from l2s_nmt.model import Policy
 from tests.tiny import FAMILIES, new_policy, random_batch, shared_policy
 
 VOCABULARY = 20
