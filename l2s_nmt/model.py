@@ -41,6 +41,8 @@ class Term:
     """A scalar from the scores (n, V), not normalised, at a part of the states."""
     whole: bool = False
     """Whether it wants all states at once, since it is no sum over them."""
+    together: int = 1
+    """States in a row that are not to be parted."""
     as_written: bool = False
     """Whether the scores are those that sentences are written by, in which padding cannot be."""
 
@@ -169,6 +171,7 @@ class Policy(nn.Module):
         """States whose scores are made at once: what a CPU's caches hold, and what keeps a GPU busy."""
         vocabulary = len(self._head.weight)
         size = 256 if self._head.weight.device.type == "cpu" else max(256, 2**26 // vocabulary)
+        size -= size % term.together
         if term.whole:
             size = max(len(term.states), 1)
         return (slice(start, start + size) for start in range(0, len(term.states), size))

@@ -243,6 +243,9 @@ class Training:
     """Largest norm of the gradient."""
     label_smoothing: Dropout = 0.1
     """Share of the cross-entropy that goes to all tokens alike; the search has none."""
+    consistency: NonNegative = 0.0
+    """Weight, in the cross-entropy, of how far two readings of a reference disagree, each with a dropout of its own
+    (R-Drop, Liang et al. 2021); 0: each is read once."""
     averaging: Averaging = Averaging()
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """Of the passes through the model, on GPUs; weights and losses stay in float32."""
@@ -349,6 +352,16 @@ class Recipe:
             raise ValueError(
                 "averaging.starts share out training.max_epochs, and data.streaming does not know how long the first "
                 "one is; set training.max_updates or max_minutes in its place, or data.streaming false"
+            )
+        if training.consistency and not self.search.loss.cross_entropy:
+            raise ValueError(
+                "training.consistency is of the cross-entropy on the reference, which has no weight here; set "
+                "search.loss.cross_entropy above 0, or training.consistency 0"
+            )
+        if training.consistency and self.model.dropout == 0:
+            raise ValueError(
+                "training.consistency asks two readings to agree that differ by dropout alone, and there is none; set "
+                "model.dropout above 0, or training.consistency 0"
             )
         others = (training.max_updates, training.max_epochs, training.max_minutes, training.patience)
         nothing = self.search.roll_out.policy in ("none", "expert") or (

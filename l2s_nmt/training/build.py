@@ -45,6 +45,7 @@ def build_objective(recipe: Recipe) -> Objective:
         label_smoothing=recipe.training.label_smoothing,
         alpha=loss.alpha or 1.0,
         support=loss.support,
+        consistency=recipe.training.consistency,
         # Nobody knows what a loss of one's own looks at.
         whole=row is None or row.of_trajectories,
         as_written=row is not None and row.of_trajectories,

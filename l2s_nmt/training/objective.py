@@ -19,6 +19,7 @@ from l2s_nmt.model import Term
 from l2s_nmt.search.losses.table import LossFunction, Support
 from l2s_nmt.search.search import Experience
 from l2s_nmt.search.types import CostVectors, Decisions
+from l2s_nmt.training.references import References
 
 Watch = Callable[[Tensor, Decisions, CostVectors], None]
 """Is shown the scores (n, V) at some of the searched states, and what the search found there."""
@@ -52,6 +53,8 @@ class Objective:
         weight: of it.
         cross_entropy: weight of the cross-entropy on the reference.
         label_smoothing: of the cross-entropy.
+        consistency: weight, in the cross-entropy, of how far two readings of a reference, each with a dropout of its
+            own, disagree on its next token; 0: each is read once.
         alpha: scale of the costs, for losses that have one.
         support: over what the loss normalises the policy.
         whole: the loss wants all states of a part of the batch at once, being no sum over them.
@@ -65,6 +68,7 @@ class Objective:
     label_smoothing: float
     alpha: float
     support: Support
+    consistency: float = 0.0
     whole: bool = False
     as_written: bool = False
 
@@ -88,51 +92,34 @@ class Objective:
         Returns:
             the part's share of the update's loss, and its terms as sums.
         """
-        rows, sentence = self._rows(batch, experience)
-        golden = _Golden(batch, self.label_smoothing, self.cross_entropy)
-        terms = [Term(_golden_states(batch, rows.shape[1]), golden)] if self.cross_entropy else []
+        golden = References(batch, self.cross_entropy, self.label_smoothing, self.consistency)
+        rows, sentence = self._rows(golden, experience)
+        terms = [golden.term(rows.shape[1])] if self.cross_entropy else []
         searched = None
         if experience is not None and self.loss is not None:
-            first = len(batch) if self.cross_entropy else 0
+            first = len(golden.rows) if self.cross_entropy else 0
             decisions = experience.decisions
             states = (first + decisions.sentence) * rows.shape[1] + decisions.position
             # The counts come in below: a gradient must not be so small that half precision makes nothing of it.
             factor = self.weight * counts.tokens / max(counts.states, 1.0)
             searched = _Searched(self, experience, factor, watch)
-            terms.append(Term(states, searched, self.whole, self.as_written))
-        total = policy(batch.source, batch.source_mask, rows, sentence, terms) / counts.tokens
+            terms.append(Term(states, searched, whole=self.whole, as_written=self.as_written))
+        total = policy(golden.source, golden.source_mask, rows, sentence, terms) / counts.tokens
         zero = total.detach().new_zeros(())
         of_targets = golden.sum + zero if self.cross_entropy else None
         return total, Losses(of_targets, (searched.sum if searched else 0.0) + zero)
 
-    def _rows(self, batch: Batch, experience: Experience | None) -> tuple[Tensor, Tensor]:
-        """Target rows, of the reference and of the roll-in, and the sentence of each."""
-        index = torch.arange(len(batch), device=batch.target.device)
+    def _rows(self, golden: References, experience: Experience | None) -> tuple[Tensor, Tensor]:
+        """Target rows, of the references and of the roll-in, and the source row of each."""
+        index = torch.arange(len(golden.rows), device=golden.rows.device)
         if experience is None:
-            return batch.target, index
+            return golden.rows, index
         tokens = experience.trajectories.tokens
         if not self.cross_entropy:
             return tokens, experience.owner
-        width = max(batch.target.shape[1], tokens.shape[1])
-        rows = torch.cat([_widen(batch.target, width), _widen(tokens, width)])
+        width = max(golden.rows.shape[1], tokens.shape[1])
+        rows = torch.cat([_widen(golden.rows, width), _widen(tokens, width)])
         return rows, torch.cat([index, experience.owner])
-
-
-class _Golden:
-    """Cross-entropy on the references, with what it comes to."""
-
-    def __init__(self, batch: Batch, label_smoothing: float, weight: float) -> None:
-        self.target = batch.target.flatten()[_golden_states(batch, batch.target.shape[1])]
-        self.label_smoothing = label_smoothing
-        self.weight = weight
-        self.sum: Tensor | float = 0.0
-
-    def __call__(self, states: slice, scores: Tensor) -> Tensor:
-        entropy = F.cross_entropy(
-            scores, self.target[states], reduction="sum", label_smoothing=self.label_smoothing
-        )
-        self.sum = self.sum + entropy.detach()
-        return self.weight * entropy
 
 
 class _Searched:
@@ -169,13 +156,6 @@ class _Searched:
         loss = decisions.weigh(each).sum()
         self.sum = self.sum + loss.detach()
         return self.factor * loss
-
-
-def _golden_states(batch: Batch, width: int) -> Tensor:
-    """The states before each token of the references, in rows of that width."""
-    positions = torch.arange(batch.target.shape[1], device=batch.target.device)
-    row, position = (positions < batch.target_lengths[:, None]).nonzero(as_tuple=True)
-    return row * width + position
 
 
 def _widen(tokens: Tensor, width: int) -> Tensor:

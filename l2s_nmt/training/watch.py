@@ -88,16 +88,21 @@ def _lines(run: Run, display: Display) -> Iterator[dict[str, Any] | None]:
             continue
         yield None
         if not told and not is_locked(run.path):
-            display.say(f"{run.path}: nobody is training it now{_why(run)}; waiting (Ctrl-C ends this)")
+            behind = json.loads(last)["update"] if last else 0
+            display.say(
+                f"{run.path}: nobody is training it now{_why(run, behind)}; waiting (Ctrl-C ends this)"
+            )
             told = True
         time.sleep(LOOK_EVERY_SECONDS)
 
 
-def _why(run: Run) -> str:
-    """What ended training, where it left a fault."""
-    for fault in sorted((run.path / "faults").glob("*.json"))[-1:]:
+def _why(run: Run, behind: int) -> str:
+    """What ended training, where it left a fault at that update or behind it; it went on after those before."""
+    for path in sorted((run.path / "faults").glob("*.json"))[-1:]:
         with suppress(OSError, ValueError, KeyError):
-            return f" ({json.loads(fault.read_text(encoding='utf-8'))['reason']}: see {fault})"
+            fault = json.loads(path.read_text(encoding="utf-8"))
+            if fault["update"] >= behind:
+                return f" ({fault['reason']}: see {path})"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 import signal
@@ -57,10 +58,14 @@ def test_a_model_that_diverged_is_validated_and_ends_as_it_should(corpus: Path, 
     assert validated
     assert all(line["perplexity"] is None for line in validated)
     assert all("cross_entropy" not in line for line in lines), "which nothing was learned from"
-    assert _why(Run(tmp_path / "run")).startswith(" (the loss or its gradient is not finite: see ")
+    run, last = Run(tmp_path / "run"), lines[-1]["update"]
+    assert _why(run, last).startswith(" (the loss or its gradient is not finite: see ")
     (fault,) = (tmp_path / "run" / "faults").glob("*.json")
+    stopped = json.loads(fault.read_text())["update"]
+    assert _why(run, stopped).startswith(" (the loss or its gradient is not finite: see ")
+    assert _why(run, stopped + 1) == "", "it has gone on since"
     fault.write_text("{}")
-    assert _why(Run(tmp_path / "run")) == ""
+    assert _why(run, last) == ""
 
 
 @pytest.fixture(scope="module")

@@ -358,6 +358,16 @@ def test_all_errors_are_told_at_once(file: Path) -> None:
             "recipe",
             "set data.streaming false, or search.aggregation null",
         ),
+        (
+            ["search={algorithm: lols, loss: {cross_entropy: 0}}", "training.consistency=3"],
+            "recipe",
+            "set search.loss.cross_entropy above 0, or training.consistency 0",
+        ),
+        (
+            ["model.dropout=0", "training.consistency=3"],
+            "recipe",
+            "set model.dropout above 0, or training.consistency 0",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused_with_the_reason(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import backward
 
 from l2s_nmt.data.batches import Batch
+from l2s_nmt.decoder_state import Memory
 from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.search.losses.table import LOSSES
@@ -101,6 +102,65 @@ def test_label_smoothing_mixes_in_the_uniform_distribution() -> None:
             expected -= 0.8 * at[batch.target[row, position]] + 0.2 * at.mean()
     smoothed = replace(TEACHER_FORCING, label_smoothing=0.2)
     torch.testing.assert_close(value(smoothed, policy, batch, None), expected / batch.target_tokens)
+
+
+@pytest.mark.parametrize("search", [None, AGGREVATED], ids=["teacher forcing", "aggrevated"])
+def test_two_readings_without_dropout_are_one(search: Search | None) -> None:
+    policy = new_policy()
+    batch = random_batch(policy, 40, seed=3)  # of more states than scores are made of at once
+    experience = searched(search, policy, batch) if search else None
+    counts = counts_of(batch, experience)
+    found = []
+    for objective in (BOTH, replace(BOTH, consistency=3.0)):
+        loss, terms = objective(policy, batch, experience, counts)
+        backward(loss)
+        found.append((loss.detach(), terms, gradients(policy)))
+    (once, terms, expected), (twice, same, both) = found
+    torch.testing.assert_close(once, twice)
+    torch.testing.assert_close((terms.cross_entropy, terms.search), (same.cross_entropy, same.search))
+    torch.testing.assert_close(both, expected)
+
+
+@pytest.mark.parametrize("search", [None, AGGREVATED], ids=["teacher forcing", "aggrevated"])
+def test_two_readings_shall_agree(search: Search | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With noise in the second encoding in place of dropout, so that both readings are known."""
+    policy = new_policy()
+    batch = random_batch(policy, 40, seed=4)
+    experience = searched(search, policy, batch) if search else None
+    encode, noise = policy.encode, torch.Generator().manual_seed(5)
+
+    def readings(source: Tensor, mask: Tensor) -> Memory:
+        memory = encode(source, mask)
+        shift = torch.randn(memory.hidden[len(batch) :].shape, generator=noise.manual_seed(5))
+        return Memory(torch.cat([memory.hidden[: len(batch)], memory.hidden[len(batch) :] + shift]), mask)
+
+    first = encode(batch.source, batch.source_mask)
+    twice = readings(batch.source.repeat(2, 1), batch.source_mask.repeat(2, 1))
+    second = Memory(twice.hidden[len(batch) :], batch.source_mask)
+    inside = torch.arange(batch.target.shape[1]) < batch.target_lengths[:, None]
+    p, q = (policy.score(memory, batch.target)[inside] for memory in (first, second))
+    entropy = [
+        F.cross_entropy(scores, batch.target[inside], reduction="sum", label_smoothing=0.1)
+        for scores in (p, q)
+    ]
+    divergence = [
+        F.kl_div(some.log_softmax(1), other.log_softmax(1), reduction="sum", log_target=True)
+        for some, other in ((p, q), (q, p))
+    ]
+    assert float(divergence[0].detach()) > 1
+    counts = counts_of(batch, experience)
+    objective = BOTH if search else replace(BOTH, loss=None)
+    alone = value(replace(objective, cross_entropy=0.0), policy, batch, experience)
+    mean, apart = torch.stack(entropy).mean(), torch.stack(divergence).mean()
+    expected = alone + 0.5 * (mean + 3.0 * apart) / counts.tokens
+    monkeypatch.setattr(policy, "encode", readings)
+    loss, terms = replace(objective, consistency=3.0)(policy, batch, experience, counts)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(terms.cross_entropy, mean.detach())
+    backward(loss)
+    both = gradients(policy)
+    backward(expected)
+    torch.testing.assert_close(both, gradients(policy))
 
 
 def test_states_of_several_trajectories_count_as_if_each_were_looked_at() -> None:
