@@ -156,6 +156,17 @@ ALGORITHMS: dict[str, Algorithm] = {
             "loss": {"name": "expected_cost", "weight": 4.0, "cross_entropy": 0.5},
         },
     ),
+    "beam_aggrevated": Algorithm(
+        paper="Negrinho, Gormley & Gordon 2018, Learning Beam Search Policies via Imitation Learning; costs as aggrevated",
+        summary="AggreVaTeD on several sampled roll-ins a sentence, whose prefixes of a length are priced as one beam",
+        settings={
+            "roll_in": {"policy": "learned", "decoding": "sample", "temperature": 0.7, "samples": 8},
+            "reference": {"name": "edit_distance"},
+            "roll_out": {"policy": "reference"},
+            "cost": {"name": "edit_distance"},
+            "loss": {"name": "beam_expected_cost", "alpha": 0.2, "weight": 4.0, "cross_entropy": 0.5},
+        },
+    ),
     "lols": Algorithm(
         paper="Chang et al. 2015, Learning to Search Better Than Your Teacher",
         summary="learned roll-in, one-step deviations finished by the model or, by chance, the reference",

@@ -29,6 +29,7 @@ WITHOUT_ROLL_OUTS = {
     "imitkd",
     "coaching",
     "aggrevated",
+    "beam_aggrevated",
 }
 FROM_SCRATCH = ["scheduled_sampling", "dagger", "ocd"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ FAMILY: dict[str, tuple[str, type, str | None, str]] = {
     "coaching": ("learned", ReferenceActions, None, "target_learning"),
     "aggrevate": ("mixed", Deviations, "reference", "cost_regression"),
     "aggrevated": ("learned", ReferenceCosts, None, "expected_cost"),
+    "beam_aggrevated": ("learned", ReferenceCosts, None, "beam_expected_cost"),
     "lols": ("learned", Deviations, "mixed", "expected_cost"),
     "searnn": ("reference", Deviations, "mixed", "kl"),
     "bandit_lols": ("learned", Bandit, "learned", "expected_cost"),
@@ -185,7 +187,17 @@ def test_settings_on_top_reach_the_parts() -> None:
     assert (finish.reference.kind, finish.reference.probability) == ("suboptimal", 0.4)
 
 
-@pytest.mark.parametrize("algorithm", ["ocd", "aggrevated"])
+def test_a_beam_is_of_several_samples_priced_as_those_of_single_states_are() -> None:
+    search, single = built("beam_aggrevated"), built("aggrevated", roll_in={"samples": 8})
+    assert isinstance(single.roll_out, ReferenceCosts)
+    assert search == replace(single, roll_out=replace(single.roll_out, linked=True))
+    objective, of_single = (build_objective(recipe_of(name)) for name in ("beam_aggrevated", "aggrevated"))
+    assert (objective.weight, objective.cross_entropy) == (of_single.weight, of_single.cross_entropy)
+    assert objective.whole
+    assert objective.as_written
+
+
+@pytest.mark.parametrize("algorithm", ["ocd", "aggrevated", "beam_aggrevated"])
 def test_a_graded_oracle_prices_tokens_as_the_exact_one_does(algorithm: str) -> None:
     """In edits, so that a poor teacher does not change the weight of the loss as well."""
     batch, draws = random_batch(shared_policy(), 6, seed=4), Draws(1, 2)
