@@ -31,8 +31,9 @@ class References:
         self.consistency = consistency
         self.readings = 2 if consistency else 1
         self.sum: Tensor | float = 0.0
-        row, position = _inside(batch)
-        self.target = batch.target[row, position]
+        positions = torch.arange(batch.target.shape[1], device=batch.target.device)
+        self.row, self.position = (positions < batch.target_lengths[:, None]).nonzero(as_tuple=True)
+        self.target = batch.target[self.row, self.position]
 
     @property
     def source(self) -> Tensor:
@@ -51,8 +52,7 @@ class References:
 
     def term(self, width: int) -> Term:
         """The loss at the states before each token of the references, which stand first among rows of that width."""
-        row, position = _inside(self.batch)
-        states = row * width + position
+        states = self.row * width + self.position
         if self.readings == 2:  # both readings of a state next to each other
             states = torch.stack([states, states + len(self.batch) * width], 1).flatten()
         return Term(states, self._loss, together=self.readings)
@@ -71,10 +71,3 @@ def _divergence(some: Tensor, other: Tensor) -> Tensor:
     """The mean of both Kullback-Leibler divergences, summed over states, of scores (n, V)."""
     p, q = F.log_softmax(some, 1), F.log_softmax(other, 1)
     return ((p.exp() - q.exp()) * (p - q)).sum() / 2
-
-
-def _inside(batch: Batch) -> tuple[Tensor, Tensor]:
-    """(N,) the sentence and the position of each token of the references."""
-    positions = torch.arange(batch.target.shape[1], device=batch.target.device)
-    row, position = (positions < batch.target_lengths[:, None]).nonzero(as_tuple=True)
-    return row, position
