@@ -69,5 +69,6 @@ class References:
 
 def _divergence(some: Tensor, other: Tensor) -> Tensor:
     """The mean of both Kullback-Leibler divergences, summed over states, of scores (n, V)."""
-    p, q = F.log_softmax(some, 1), F.log_softmax(other, 1)
+    precision = torch.promote_types(some.dtype, torch.float32)
+    p, q = (F.log_softmax(scores, 1, dtype=precision) for scores in (some, other))
     return ((p.exp() - q.exp()) * (p - q)).sum() / 2
