@@ -157,7 +157,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         },
     ),
     "beam_aggrevated": Algorithm(
-        paper="Negrinho, Gormley & Gordon 2018, Learning Beam Search Policies via Imitation Learning; costs: Sabour 2019",
+        paper="Negrinho et al. 2018, Learning Beam Search Policies via Imitation Learning; costs as in aggrevated",
         summary="AggreVaTeD on several sampled roll-ins a sentence, whose prefixes of a length are priced as one beam",
         settings={
             "roll_in": {"policy": "learned", "decoding": "sample", "temperature": 0.7, "samples": 8},
