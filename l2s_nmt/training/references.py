@@ -22,6 +22,11 @@ class References:
         weight: of the whole.
         label_smoothing: of the cross-entropy.
         consistency: weight of the divergence; 0: each sentence is read once.
+
+    Attributes:
+        source: (readings · B, S) the sources, as often as they are read.
+        source_mask: (readings · B, S)
+        rows: (readings · B, T) the references: row r is of source row r.
     """
 
     def __init__(self, batch: Batch, weight: float, label_smoothing: float, consistency: float) -> None:
@@ -31,24 +36,12 @@ class References:
         self.consistency = consistency
         self.readings = 2 if consistency else 1
         self.sum: Tensor | float = 0.0
+        self.source, self.source_mask, self.rows = (
+            torch.cat([tensor] * self.readings) for tensor in (batch.source, batch.source_mask, batch.target)
+        )
         positions = torch.arange(batch.target.shape[1], device=batch.target.device)
         self.row, self.position = (positions < batch.target_lengths[:, None]).nonzero(as_tuple=True)
         self.target = batch.target[self.row, self.position]
-
-    @property
-    def source(self) -> Tensor:
-        """(readings · B, S) the sources, as often as they are read."""
-        return self.batch.source.repeat(self.readings, 1)
-
-    @property
-    def source_mask(self) -> Tensor:
-        """(readings · B, S)"""
-        return self.batch.source_mask.repeat(self.readings, 1)
-
-    @property
-    def rows(self) -> Tensor:
-        """(readings · B, T) the references: row r is of source row r."""
-        return self.batch.target.repeat(self.readings, 1)
 
     def term(self, width: int) -> Term:
         """The loss at the states before each token of the references, which stand first among rows of that width."""

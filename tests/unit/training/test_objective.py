@@ -15,7 +15,7 @@ from torch.autograd import backward
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.decoder_state import Memory
 from l2s_nmt.errors import UserError
-from l2s_nmt.model import Policy
+from l2s_nmt.model import Policy, Term
 from l2s_nmt.search.losses.table import LOSSES
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.search import Experience, Search
@@ -161,6 +161,13 @@ def test_two_readings_shall_agree(search: Search | None, monkeypatch: pytest.Mon
     both = gradients(policy)
     backward(expected)
     torch.testing.assert_close(both, gradients(policy))
+
+
+def test_states_that_belong_together_are_not_parted() -> None:
+    parts = [*new_policy()._parts(Term(torch.arange(999), lambda states, scores: scores.sum(), together=3))]
+    assert len(parts) > 1
+    assert {part.start % 3 for part in parts} == {part.stop % 3 for part in parts[:-1]} == {0}
+    assert [row for part in parts for row in range(999)[part]] == [*range(999)]
 
 
 def test_states_of_several_trajectories_count_as_if_each_were_looked_at() -> None:
