@@ -7,7 +7,9 @@ with everything saved; 1 anything else, an output that is no longer read and an 
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import logging
 import os
 import sys
@@ -61,8 +63,11 @@ for command in (train, recipes, watch, translate, score, evaluate, compare, expl
 def main() -> None:
     """Run a command and end the process with its exit status."""
     _open_closed_streams()
+    _replace_what_has_no_code()
     _quiet_libraries()
-    sys.exit(_run())
+    status = _run()
+    _give_up_stderr()
+    sys.exit(status)
 
 
 def _open_closed_streams() -> None:
@@ -70,6 +75,12 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for good
+
+
+def _replace_what_has_no_code() -> None:
+    """A character that the terminal's encoding lacks is shown as a question mark, and ends nothing."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and codecs.lookup(sys.stdout.encoding).name != "utf-8":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _run() -> int:
@@ -105,6 +116,14 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 def _leave_unwritten() -> None:
     """What is in the buffer of standard output is not tried again at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _give_up_stderr() -> None:
+    """What standard error has not taken is no reason for another exit status."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _usage(error: Any) -> str:

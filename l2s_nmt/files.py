@@ -55,8 +55,17 @@ def text_line(raw: bytes, name: str, number: int) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the new one, never half of it."""
+    """Write a text file so that a reader sees the old one or the new one, never half of it; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_there(path, text)
+
+
+def write_there(path: Path, text: str) -> None:
+    """The same, into a folder that is there.
+
+    Raises:
+        FileNotFoundError: it is not, or was moved meanwhile.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         # The name of a file need not be UTF-8. In JSON the escape is read back as what it was.
@@ -90,7 +99,7 @@ def try_writing(folder: Path) -> None:
     """
     probe = folder / ".writable"
     write_text(probe, "")
-    probe.unlink()
+    probe.unlink(missing_ok=True)  # another process may have tried the same
 
 
 def is_folder(path: str | Path) -> bool:
@@ -144,6 +153,8 @@ def writing(place: Path) -> Iterator[None]:
 def _of_the_system(error: BaseException | None) -> str | None:
     """What the system had against it, if it was the system."""
     while error is not None:
+        if isinstance(error, shutil.Error):  # a list of what could not be copied, each with its reason
+            return str(error.args[0][0][2]) if isinstance(error.args[0], list) else str(error)
         if isinstance(error, OSError):
             return error.strerror or str(error)
         if isinstance(error, SafetensorError) and "I/O error" in str(error):

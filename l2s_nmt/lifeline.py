@@ -138,7 +138,7 @@ def _accept(processes: int) -> dict[int, socket.socket]:
                     f"{os.environ.get('MASTER_ADDR', '127.0.0.1')}?"
                 ) from error
             given, _, rank = _greeting(connection).partition(" ")
-            if secrets.compare_digest(given, token):
+            if secrets.compare_digest(given.encode(), token.encode()):
                 others[int(rank)] = connection
             else:
                 connection.close()

@@ -364,8 +364,10 @@ class Recipe:
                 "model.dropout above 0, or training.consistency 0"
             )
         others = (training.max_updates, training.max_epochs, training.max_minutes, training.patience)
-        nothing = self.search.roll_out.policy in ("none", "expert") or (
-            self.search.roll_out.policy == "reference" and self.search.decisions.candidates == "full"
+        search = self.search
+        nothing = search.reference.name != "mcts" and (
+            search.roll_out.policy in ("none", "expert")
+            or (search.roll_out.policy == "reference" and search.decisions.candidates == "full")
         )
         if training.max_roll_outs and nothing and all(limit is None for limit in others):
             raise ValueError(

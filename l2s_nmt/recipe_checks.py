@@ -92,7 +92,7 @@ def _roll_in(search: Search) -> str | None:
         return None
     if roll_in.decoding == "beam":
         return _best_of_beam(roll_in)
-    if roll_in.policy == "reference" or roll_in.decoding != "sample":
+    if _reference_rolls_in(search) or roll_in.decoding != "sample":
         return "roll_in.samples above 1 would all be the same; set roll_in.policy learned and decoding sample"
     return None
 
@@ -281,8 +281,15 @@ def _prefixes(search: Search) -> str | None:
     return None
 
 
+def _reference_rolls_in(search: Search) -> bool:
+    """It alone, from the first update to the last."""
+    mixture = search.roll_in.p_reference
+    always = mixture.start == 1 and (mixture.schedule == "constant" or mixture.end == 1)
+    return search.roll_in.policy == "reference" or (search.roll_in.policy == "mixed" and always)
+
+
 def _failed_segments(search: Search) -> str | None:
-    faultless = search.roll_in.policy == "reference" and search.reference.quality == "optimal"
+    faultless = _reference_rolls_in(search) and search.reference.quality == "optimal"
     if search.decisions.states == "failed_segments" and faultless and search.reference.name != "own":
         return (
             "decisions.states failed_segments are those where a roll-in went wrong, and the reference's does not; set "
@@ -303,6 +310,13 @@ def _bandit(search: Search) -> str | None:
         return "bandit deviates once a sentence; set decisions.states uniform and decisions.per_sentence 1"
     if search.roll_in.samples > 1:
         return "bandit observes one loss a sentence; set roll_in.samples 1"
+    loss = search.loss
+    if loss.weight > 0 and loss.name != "own" and not LOSSES[loss.name].linear:
+        linear = ", ".join(name for name, row in LOSSES.items() if row.linear)
+        return (
+            f"bandit estimates the costs, right on average, and {loss.name} is not linear in them, so that what it "
+            f"learns would not be right on average; set loss.name to one of {linear}"
+        )
     if search.bandit.estimator == "regression" and search.loss.name != "cost_regression":
         return "bandit.estimator regression trains the regressor; set loss.name cost_regression"
     return None

@@ -30,7 +30,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -206,7 +206,14 @@ def _same_recipe(run: Run, recipe: Recipe) -> None:
         )
 
 
-def same_data(run: Run, recipe: Recipe, stamps: dict[str, str], *, ended: bool = False) -> None:
+def same_data(
+    run: Run,
+    recipe: Recipe,
+    stamps: Mapping[str, str],
+    *,
+    noted: Mapping[str, str] | None = None,
+    ended: bool = False,
+) -> None:
     """Note what a run's data are, or see that they still are those that it was begun with.
 
     Only then the recipe is kept as it is now, with other limits, or data in another place.
@@ -214,22 +221,24 @@ def same_data(run: Run, recipe: Recipe, stamps: dict[str, str], *, ended: bool =
     Args:
         run: that is trained.
         recipe: by which it goes on.
-        stamps: of each split, what tells it from others.
+        stamps: of each split, and of each model that it learns with, what tells it from others; models that were not
+            noted once are not compared.
+        noted: what is written beside them, and not compared.
         ended: nothing is left to do, so the limits stay those to which it was trained.
 
     Raises:
         UserError: they are others, or the note cannot be read.
     """
     if run.data.exists():
-        there = read_stamps(run)
-        changed = [split for split, stamp in stamps.items() if there.get(split) != stamp]
+        there = {**stamps, **read_stamps(run)}
+        changed = [name for name, stamp in stamps.items() if there[name] != stamp]
         if changed:
             raise UserError(
                 f"{run.path}: was begun with other data ({' and '.join(changed)}); bring them back, or choose another "
                 f"--output (where only this program is another version, remove {run.data.name})"
             )
     else:
-        write_json(run.data, stamps)
+        write_json(run.data, {**stamps, **(noted or {})})
     if ended:
         limits = {name: getattr(run.read_recipe().training, name) for name in _LIMITS}
         recipe = replace(recipe, training=replace(recipe.training, **limits))
@@ -249,14 +258,14 @@ def _note_command(run: Run) -> None:
 
 
 def read_stamps(run: Run) -> dict[str, str]:
-    """Of each split that a run was begun with, what tells it from others.
+    """Of each split and model that a run was begun with, what tells it from others.
 
     Raises:
         UserError: they cannot be read.
     """
     try:
         there: dict[str, str] = json.loads(run.data.read_text(encoding="utf-8"))
-        return {split: there[split] for split in ("train", "valid")}
+        return {"train": there["train"], "valid": there["valid"], **there}
     except FileNotFoundError:
         raise UserError(
             f"{run.path}: has no {run.data.name}, which says what its data are; give the command that trained it once "

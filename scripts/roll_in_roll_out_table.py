@@ -27,6 +27,7 @@ if __name__ == "__main__":
 import l2s_nmt
 from l2s_nmt.errors import UserError
 from l2s_nmt.files import write_json, write_text
+from l2s_nmt.recipe_file import with_absolute_paths
 from l2s_nmt.run import Run
 from scripts.arguments import count
 
@@ -115,8 +116,15 @@ def cell_recipe(cell: Cell, seed: int, data: dict[str, Any], start: Path, roll_o
 
 
 def train_and_score(recipe: dict[str, Any], folder: Path) -> float:
-    """Test BLEU of a run, which is trained if it is not there."""
-    run = l2s_nmt.train(l2s_nmt.make_recipe(recipe), folder)
+    """Test BLEU of a run, which is trained if it is not there.
+
+    Raises:
+        UserError: a run to other limits is there, from which other cells may have started.
+    """
+    wanted, there = with_absolute_paths(l2s_nmt.make_recipe(recipe)), Run(folder)
+    if there.recipe_path.is_file() and there.read_recipe() != wanted:
+        raise UserError(f"{folder}: was trained with other options; give those, or choose another --output")
+    run = l2s_nmt.train(wanted, folder)
     return l2s_nmt.evaluate(run, "test").bleu.score
 
 

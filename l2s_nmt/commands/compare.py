@@ -9,7 +9,7 @@ import typer
 
 from l2s_nmt.commands.evaluate import evaluate_split
 from l2s_nmt.commands.options import BeamOption, PenaltyOption
-from l2s_nmt.commands.terminal import console, say, writing_to
+from l2s_nmt.commands.terminal import console, progress, say, writing_to
 from l2s_nmt.commands.texts import read_lines, read_references
 from l2s_nmt.errors import UserError
 from l2s_nmt.languages import BleuTokenizer
@@ -73,6 +73,7 @@ def compare(
     ] = None,
 ) -> None:
     """Compare systems on the same sentences, with intervals and significance against the first."""
+    from l2s_nmt.evaluation.exposure import exposure_of_run
     from l2s_nmt.evaluation.report import render_terminal, write_comparison
     from l2s_nmt.evaluation.systems import Options, compare_prepared, group_systems, prepare
     from l2s_nmt.evaluation.texts import decoding_text
@@ -100,6 +101,9 @@ def compare(
             evaluate_split(run, name, decoding, processes)
     if not processes.is_main:
         return
+    for run, name, most in prepared.exposures():
+        with progress(f"{run.name}: exposure bias, {name}", None, processes) as advance:
+            exposure_of_run(run, name, most, advance.at)
     compared = compare_prepared(prepared)
     with writing_to(output):
         write_comparison(compared, output)

@@ -88,8 +88,9 @@ class GrowingFile:
 
     def finish(self) -> None:
         """Move the file to its place."""
-        self.note.unlink(missing_ok=True)
         self.partial.replace(self.path)
+        # Not before: without it the lines would be taken for those of another input.
+        self.note.unlink(missing_ok=True)
         self._held = None
 
     def _hold(self) -> BinaryIO:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,5 +83,6 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print to standard error, with nothing that would steer a terminal."""
-    typer.echo(visible_lines(text), err=True)
+    """Print to standard error, with nothing that would steer a terminal; what it does not take is lost."""
+    with suppress(OSError):
+        typer.echo(visible_lines(text), err=True)

@@ -21,6 +21,7 @@ order mark at the head of a file are dropped. Nothing else of the text is change
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ def stamp_split(wanted: Wanted, *, files: str | None, hub: HubData | None) -> st
     """What tells a split from others without reading it: sizes and parts of its files, or the data set's name.
 
     Raises:
-        UserError: it is missing.
+        UserError: it is missing, or cannot be read.
     """
     if files is None:
         return fingerprint([str(hub).encode(), *wanted.key])
@@ -151,12 +152,15 @@ def stamp_split(wanted: Wanted, *, files: str | None, hub: HubData | None) -> st
 
 def _samples(path: Path) -> Iterator[bytes]:
     """The size of a file, and some of it from its beginning to its end."""
-    size = path.stat().st_size
-    yield str(size).encode()
-    with path.open("rb") as file:
-        for part in range(_SAMPLES):
-            file.seek(part * max(size - _SAMPLE_BYTES, 0) // (_SAMPLES - 1))
-            yield file.read(_SAMPLE_BYTES)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            yield str(size).encode()
+            for part in range(_SAMPLES):
+                file.seek(part * max(size - _SAMPLE_BYTES, 0) // (_SAMPLES - 1))
+                yield file.read(_SAMPLE_BYTES)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def describe_split(

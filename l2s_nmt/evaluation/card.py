@@ -9,30 +9,36 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from contextlib import suppress
 from typing import Any, get_args
 
 import yaml
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.score import read_scores
-from l2s_nmt.files import write_text
+from l2s_nmt.files import write_there
 from l2s_nmt.recipe import Data, Recipe
 from l2s_nmt.recipe_file import dump_recipe, map_folders
 from l2s_nmt.run import Run, WeightsName, hub_data, read_metrics
 from l2s_nmt.search.algorithms import ALGORITHMS
+from l2s_nmt.weights import weights_digest
 
 POINTS = 12
 """Validations in the table of the curve."""
 
 
 def write_card(run: Run) -> None:
-    """Write the card of a run that has weights, beside each of them."""
+    """Write the card of a run that has weights, beside each of them.
+
+    Training may put others in their place meanwhile, which have a card of their own when it ends.
+    """
     text = render_card(run)
     folders = [run.folder_of(name) for name in get_args(WeightsName)]
     for folder in (run.path, *(folder for folder in folders if folder.is_dir())):
         path = folder / "README.md"
         if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
-            write_text(path, text)
+            with suppress(FileNotFoundError):
+                write_there(path, text)
 
 
 def render_card(run: Run) -> str:
@@ -95,12 +101,17 @@ print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
 
 
 def _scores(run: Run) -> str:
+    """Of the weights that are there: training may have gone on since others were scored."""
     rows = []
-    for path in sorted((run.path / "scores").glob("*.json")):
+    files = sorted((run.path / "scores").glob("*.json"))
+    there = _digests(run) if files else set()
+    for path in files:
         try:
             scores = read_scores(path)
             made = json.loads(path.read_text(encoding="utf-8"))["decoding"]
-        except (UserError, OSError, ValueError, KeyError):
+            if made["weights"] not in there:
+                continue
+        except (UserError, OSError, ValueError, KeyError, TypeError):
             continue  # of another version; evaluate writes it anew
         rows.append(
             f"| {on_one_line(path.stem)} | {scores.sentences:,} | {made.get('beam')} | {scores.bleu.score:.2f} | "
@@ -111,6 +122,14 @@ def _scores(run: Run) -> str:
         return "## Scores\n\nNot evaluated yet (`l2s-nmt evaluate`)."
     header = "| split | sentences | beam | BLEU | chrF | TER | length ratio | BLEU's signature |"
     return "\n".join(["## Scores", "", header, "|---|---:|---:|---:|---:|---:|---:|---|", *rows])
+
+
+def _digests(run: Run) -> set[str]:
+    found = set()
+    for name in get_args(WeightsName):
+        with suppress(UserError):  # not all are there
+            found.add(weights_digest(run, name))
+    return found
 
 
 def _training(recipe: Recipe, metrics: list[dict[str, Any]], environment: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from l2s_nmt.architecture import load_model
 from l2s_nmt.data.batches import Batch, collate
 from l2s_nmt.data.tokenizer import encode_sources, encode_targets, load_tokenizer
 from l2s_nmt.decoding import best_tokens
-from l2s_nmt.evaluation.runs import TestSet, read_test_set, refuse_unwritable, weights_digest, writing_in
+from l2s_nmt.evaluation.runs import TestSet, read_test_set, refuse_unwritable, writing_in
 from l2s_nmt.evaluation.types import ExposureRange
 from l2s_nmt.files import write_json
 from l2s_nmt.model import Policy
@@ -30,6 +30,7 @@ from l2s_nmt.run import Run
 from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.reference.edit_distance import edit_distance_costs
 from l2s_nmt.search.sampling import greedy
+from l2s_nmt.weights import weights_digest
 
 STARTS = (1, 2, 6, 11, 16, 21, 31, 41, 61)
 """Where the ranges of positions begin."""

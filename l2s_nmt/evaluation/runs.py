@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from l2s_nmt.processes import ALONE, Processes
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_types import MOST_BEAMS, MOST_PENALTY
 from l2s_nmt.run import Run, WeightsName, corpus_place
+from l2s_nmt.weights import weights_digest, weights_identity
 
 
 @dataclass(frozen=True)
@@ -137,10 +136,10 @@ def load_known(
     """
     with processes.main_first():  # which says alone what is wrong
         while True:
-            before = _identity(run, weights)
+            before = weights_identity(run, weights)
             translator = load_translator(run, decoding, weights, processes, **options)
             digest = weights_digest(run, weights)
-            if _identity(run, weights) == before:
+            if weights_identity(run, weights) == before:
                 break
     if processes.from_main(lambda: digest) != digest:
         raise UserError(f"{run.path}: training wrote other weights while these were loaded; try again")
@@ -320,33 +319,6 @@ def short_names(paths: Sequence[Path]) -> dict[Path, str]:
     while len({p[-depth:] for p in parts.values()}) < len(parts):
         depth += 1
     return {path: "/".join(p[-depth:]) for path, p in parts.items()}
-
-
-def weights_digest(run: Run, weights: WeightsName = "best") -> str:
-    """What tells weights of a run from others.
-
-    Raises:
-        UserError: the run has none, or they cannot be read.
-    """
-    with _weights_file(run, weights) as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
-
-
-def _identity(run: Run, weights: WeightsName) -> tuple[int, int, int]:
-    """Of the file that weights of a run are in: another after it was written anew."""
-    with _weights_file(run, weights) as file:
-        status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino, status.st_mtime_ns
-
-
-@contextmanager
-def _weights_file(run: Run, weights: WeightsName) -> Iterator[BufferedReader]:
-    path = run.weights(weights) / "model.safetensors"
-    try:
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        raise UserError(f"{path}: the weights cannot be read: {error.strerror}") from error
 
 
 def _made_by(

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,11 @@ class Prepared:
     """The translations in files."""
     sources: list[str]
     references: list[list[str]]
+
+    def exposures(self) -> Iterator[tuple[Run, str, int]]:
+        """On what exposure bias has to be measured, unless it was before: runs, splits, and how many sentences."""
+        if self.options.exposure is not None:
+            yield from product(self.runs.values(), self.options.splits, [self.options.exposure])
 
     def evaluations(self) -> Iterator[tuple[Run, str, Decoding]]:
         """What has to be translated and scored, unless it was before: runs, splits, and how."""

@@ -47,7 +47,7 @@ def build_objective(recipe: Recipe) -> Objective:
         support=loss.support,
         consistency=recipe.training.consistency,
         # Nobody knows what a loss of one's own looks at.
-        whole=row is None or row.of_trajectories,
+        whole=row is None or row.compares_states,
         as_written=row is not None and row.of_trajectories,
     )
 

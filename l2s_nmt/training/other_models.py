@@ -18,10 +18,37 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.recipe import Data, Fold, Recipe
 from l2s_nmt.run import Run, read_stamps
+from l2s_nmt.weights import weights_digest
 
 _ANY = 2**63
 """Positions of a model that has no limit."""
+START = "model.from_run"
+"""What `stamp_of_start` is noted as."""
 _CROSS_TRAINED, _EXPERTS = "search.roll_in.cross_trained", "search.roll_out.experts"
+
+
+def stamps_of_others(recipe: Recipe) -> dict[str, str]:
+    """What tells the weights that a run learns with from others.
+
+    Raises:
+        UserError: a run has none.
+    """
+    given = {_CROSS_TRAINED: recipe.search.roll_in.cross_trained, _EXPERTS: recipe.search.roll_out.experts}
+    return {
+        f"run {number} of {key}": weights_digest(Run(Path(path)))
+        for key, paths in given.items()
+        for number, path in enumerate(paths, 1)
+    }
+
+
+def stamp_of_start(recipe: Recipe) -> dict[str, str]:
+    """What tells the weights of the run that training starts from; nothing where it starts from none.
+
+    Raises:
+        UserError: the run has none.
+    """
+    start = recipe.model.from_run
+    return {} if start is None else {START: weights_digest(Run(Path(start)))}
 
 
 def load_cross_trained(

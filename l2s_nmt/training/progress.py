@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -51,10 +51,13 @@ class Display:
 
     Args:
         enabled: False on all processes but the first.
+        stream: in place of standard error.
     """
 
-    def __init__(self, enabled: bool) -> None:
-        self.console = Console(stderr=True, quiet=not enabled, highlight=False, soft_wrap=True)
+    def __init__(self, enabled: bool, stream: IO[str] | None = None) -> None:
+        self.console = Console(
+            file=stream, stderr=True, quiet=not enabled, highlight=False, emoji=False, soft_wrap=True
+        )
         self.live = enabled and sys.stderr.isatty()
         self.bar = Progress(
             TextColumn("{task.description}"),

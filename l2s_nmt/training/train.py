@@ -23,7 +23,8 @@ from l2s_nmt.training import build, prepare
 from l2s_nmt.training.build_search import build_search
 from l2s_nmt.training.checkpoints import Progress, list_checkpoints, read_state
 from l2s_nmt.training.loop import Trainer
-from l2s_nmt.training.other_models import load_cross_trained, load_experts
+from l2s_nmt.training.lossy import lossy_stderr
+from l2s_nmt.training.other_models import load_cross_trained, load_experts, stamp_of_start, stamps_of_others
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.sharding import shard, weights_of
 from l2s_nmt.training.starts import Starts
@@ -50,17 +51,22 @@ def train(recipe: Recipe, output: str | Path) -> Run:
 
 
 def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
-    display = Display(accelerator.is_main_process)
+    display = Display(accelerator.is_main_process, lossy_stderr())
     run = Run(folder)
     processes = Processes.of(accelerator)
     with accelerator.main_process_first():  # the others find what it wrote
         if accelerator.is_main_process:
-            open_run(folder, recipe, command_line())
+            with writing(folder):
+                open_run(folder, recipe, command_line())
         corpus = prepare.read_corpus(recipe, display.say)
         if accelerator.is_main_process:
-            same_code(run, recipe.search)
-            same_data(run, recipe, corpus.stamps, ended=_is_trained(run, recipe))
-        tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
+            with writing(folder):
+                same_code(run, recipe.search)
+                stamps = {**corpus.stamps, **stamps_of_others(recipe)}
+                start = {} if run.data.exists() else stamp_of_start(recipe)
+                same_data(run, recipe, stamps, noted=start, ended=_is_trained(run, recipe))
+        with writing(folder):
+            tokenizer = prepare.find_tokenizer(recipe, corpus, run.tokenizer)
         model = prepare.find_model(recipe, tokenizer)
         data = prepare.training_data(recipe, corpus, tokenizer, model, display.say, processes)
     evaluation = recipe.evaluation

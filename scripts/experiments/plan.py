@@ -115,7 +115,7 @@ class Study:
             raise UserError(f"{path}: cannot be read ({error})") from error
         values, _ = load_yaml(text, str(path), "a plan", numbered=False)
         try:
-            plan = TypeAdapter(Plan).validate_json(json.dumps(values))
+            plan = TypeAdapter(Plan).validate_json(json.dumps(values, default=str))
         except ValidationError as error:
             problems = (
                 f"{path}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
@@ -157,9 +157,10 @@ class Study:
 
     def _other(self, name: str, other: System) -> Training:
         settings = _over(as_settings(read_recipe(self.corpus / other.recipe)), other.settings)
+        settings = self._sound(settings, f"others.{name}")
         run = self.runs / self.corpus.name / name
         place = merge(self._place(settings), self._learned_with(settings))
-        return self._checked(Training(name, run, settings, place), "others")
+        return self._checked(Training(name, run, settings, place), f"others.{name}")
 
     def trainings(self) -> list[Training]:
         """All systems, one after the other, each with all seeds.
@@ -177,6 +178,7 @@ class Study:
         settings = as_settings(read_recipe(self.corpus / system.recipe))
         for own in (self.plan.settings, system.settings, {"seed": seed}):
             settings = _over(settings, own)
+        settings = self._sound(settings, f"systems.{name}")
         place = self._place(settings)
         start = self.start()
         if start is not None:
@@ -184,7 +186,7 @@ class Study:
             place = merge(place, {"model": {"from_run": str(start.run)}})
         place = merge(place, self._learned_with(settings))
         run = self.runs / self.corpus.name / self.path.stem / name / f"seed{seed}"
-        return self._checked(Training(name, run, settings, place), "systems")
+        return self._checked(Training(name, run, settings, place), f"systems.{name}")
 
     def _usual(self, name: str) -> str:
         """How recipes call a run that others build on."""
@@ -205,13 +207,21 @@ class Study:
             found["tokenizer"] = {"pretrained": f"{here[run]}/{last}"}
         return found
 
-    def _checked(self, training: Training, part: str) -> Training:
+    def _sound(self, settings: Settings, where: str) -> Settings:
+        """Settings of a recipe, with nothing in a section that was left empty."""
+        self._tried(settings, where)
+        return {key: {} if value is None else value for key, value in settings.items()}
+
+    def _checked(self, training: Training, where: str) -> Training:
         """What is unsound is found before hours are spent on the rest."""
-        try:
-            training.recipe()
-        except UserError as error:
-            raise UserError(f"{self.path}: {part}.{training.name}: {error}") from error
+        self._tried(merge(training.settings, training.place), where)
         return training
+
+    def _tried(self, settings: Settings, where: str) -> None:
+        try:
+            make_recipe(settings)
+        except UserError as error:
+            raise UserError(f"{self.path}: {where}: {error}") from error
 
     def _place(self, settings: Settings) -> Settings:
         if self.data is None or settings["data"]["embedded"] is not None:
@@ -221,7 +231,12 @@ class Study:
 
 def _over(settings: Settings, own: Settings) -> Settings:
     """Settings with others over them; another algorithm brings all of its own parts."""
-    search = own.get("search", {})
-    if "algorithm" in search and search["algorithm"] != settings["search"]["algorithm"]:
+    algorithms = [_algorithm(settings), _algorithm(own) or _algorithm(settings)]
+    if algorithms[0] != algorithms[1]:
         settings = {**settings, "search": {}}
     return put_over(settings, own)
+
+
+def _algorithm(settings: Settings) -> Any:
+    search = settings.get("search")
+    return search.get("algorithm") if isinstance(search, dict) else None

@@ -35,7 +35,7 @@ def keep_results(study: Study) -> None:
     groups = _groups(study, trainings)
     for beam in study.plan.beams:
         for split in study.plan.splits:
-            exposure = study.plan.exposure if beam == 1 else None
+            exposure = study.plan.exposure if beam == study.plan.beams[0] else None  # which is of no beam
             prepared = prepare(groups, Options((split,), beam, exposure=exposure))
             found = compare_prepared(prepared).to_json()
             write_json(comparison_path(study, split, beam), without_sentences(found))

@@ -11,16 +11,18 @@ from l2s_nmt.errors import UserError
 from l2s_nmt.files import whole_folder, write_text
 from l2s_nmt.own_code import changed_code
 from l2s_nmt.recipe_file import as_settings, dump_recipe, with_absolute_paths
-from l2s_nmt.run import Run, flatten, read_metrics
+from l2s_nmt.run import Run, flatten, read_metrics, read_stamps
+from l2s_nmt.training.other_models import START, stamp_of_start
 from scripts.experiments.jobs import command, side_by_side
 from scripts.experiments.plan import Study, Training
 
 
 def is_trained(training: Training) -> bool:
-    """Whether a run is there, finished, and of the plan's recipe, wherever the corpus and the start were."""
+    """Whether a run is there, finished, and of the plan's recipe and start, wherever the corpus and the start were."""
     return (
         _is_finished(training.run)
         and not _is_of_another_recipe(training)
+        and not _is_of_another_start(training.run, training)
         and not changed_code(Run(training.run), training.recipe().search)
     )
 
@@ -49,6 +51,11 @@ def _train(trainings: Sequence[Training], jobs: int, threads: int) -> None:
 
 
 def _one(training: Training, threads: int) -> str | None:
+    if _is_finished(training.run) and _is_of_another_start(training.run, training):
+        return (
+            f"was trained from other weights than {training.recipe().model.from_run} has now; remove it, and give the "
+            "same command again"
+        )
     recipe = training.run.with_name(f"{training.run.name}.yaml")
     write_text(recipe, dump_recipe(training.recipe()))
     twin = _twin(training)
@@ -69,7 +76,7 @@ def _twin(training: Training) -> Path | None:
         run = Run(other.parent)
         with contextlib.suppress(UserError):  # a damaged run is nobody's twin
             same = plan not in other.parents and _is_finished(run.path) and run.read_recipe() == recipe
-            if same and not changed_code(run, recipe.search):
+            if same and not changed_code(run, recipe.search) and not _is_of_another_start(run.path, training):
                 return run.path
     return None
 
@@ -80,6 +87,12 @@ def _is_of_another_recipe(training: Training) -> bool:
     there, wanted = (flatten(as_settings(recipe)) for recipe in recipes)
     keys = (there.keys() | wanted.keys()) - flatten(training.place).keys()
     return any(there.get(key) != wanted.get(key) for key in keys)
+
+
+def _is_of_another_start(run: Path, training: Training) -> bool:
+    """Whether a run has begun from other weights than the start has now, as far as it has noted which."""
+    noted = read_stamps(Run(run)).get(START)
+    return noted is not None and noted != stamp_of_start(training.recipe()).get(START)
 
 
 def _is_finished(run: Path) -> bool:

@@ -19,7 +19,7 @@ from l2s_nmt.run import Run
 from scripts.experiments import scorings, trainings
 from scripts.experiments.drawing import draw
 from scripts.experiments.jobs import command
-from scripts.experiments.plan import Study
+from scripts.experiments.plan import Study, Training
 from scripts.experiments.results import keep_results
 from scripts.experiments.scorings import score_all
 from scripts.experiments.trainings import is_trained, train_all
@@ -304,6 +304,33 @@ def test_finished_runs_of_another_recipe_are_refused_or_trained_further(
 
 
 @pytest.mark.usefixtures("at_once")
+def test_runs_that_began_from_another_start_are_refused(plan: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    plan.write_text(plan.read_text().replace("- 2\n", ""))
+    study = Study.read(plan, runs, None)
+    train_all(study, 1, 1)
+    start = plan.parent.parent / "start.yaml"
+    start.write_text(start.read_text().replace('"max_updates": 6', '"max_updates": 9'))
+    with pytest.raises(
+        UserError, match=r"continued/seed1: was trained from other weights than .*start has now; remove"
+    ):
+        train_all(study, 1, 1)
+    assert not any(is_trained(training) for training in study.trainings())
+    other = plan.with_name("other.yaml")
+    other.write_text(plan.read_text())
+    second = Study.read(other, runs, None)
+    train_all(second, 1, 1)
+    for old, new in zip(study.trainings(), second.trainings(), strict=True):
+        assert is_trained(new)
+        weights = [run / "last" / "model.safetensors" for run in (old.run, new.run)]
+        assert weights[0].read_bytes() != weights[1].read_bytes(), "no twin of what began elsewhere"
+    shutil.rmtree(study.trainings()[0].run)
+    shutil.rmtree(study.trainings()[1].run)
+    train_all(study, 1, 1)
+    assert all(is_trained(training) for training in study.trainings())
+
+
+@pytest.mark.usefixtures("at_once")
 def test_finished_runs_with_other_code_of_ones_own_are_refused(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,6 +425,16 @@ def test_no_jobs_and_no_threads_are_refused(option: str) -> None:
             "first.yaml: systems.continued: recipe: unknown key training.max_",
         ),
         ("systems: {other: {recipe: other.yaml}}", "other.yaml"),
+        ("title: [2020-01-01]", "first.yaml: title: Input should be a valid string"),
+        (
+            "systems: {a: {recipe: more.yaml, settings: {search: lols}}}",
+            "first.yaml: systems.a: recipe: search: a mapping",
+        ),
+        ("settings: {model: 3}", "first.yaml: systems.continued: recipe: model: a mapping"),
+        (
+            "others: {a: {recipe: start.yaml, settings: {tokenizer: runs/x}}}",
+            "first.yaml: others.a: recipe: tokenizer: a mapping",
+        ),
         ("[", "first.yaml"),
     ],
 )
@@ -411,9 +448,23 @@ def test_a_plan_that_is_unsound_is_refused(plan: Path, tmp_path: Path, change: s
             following.pop(0)
         lines = "\n".join([head, *following, ""])
     plan.write_text(f"{lines}{change}\n")
+
+    def read() -> list[Training]:
+        study = Study.read(plan, tmp_path / "runs", None)
+        return [*study.trainings(), *study.others()]
+
     with pytest.raises(UserError) as error:
-        Study.read(plan, tmp_path / "runs", None).trainings()
+        read()
     assert message in str(error.value)
+
+
+def test_a_title_may_be_a_date_and_a_section_empty(plan: Path, tmp_path: Path) -> None:
+    first = Study.read(plan, tmp_path, None).trainings()
+    text = plan.read_text().replace("title: A little | comparison", "title: 2020-01-01")
+    plan.write_text(text.replace("settings:\n  training:", "settings:\n  model:\n  search:\n  training:", 1))
+    study = Study.read(plan, tmp_path, None)
+    assert study.plan.title == "2020-01-01"
+    assert [training.recipe() for training in study.trainings()] == [training.recipe() for training in first]
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: f"{path.parent.parent.name}-{path.stem}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from l2s_nmt.run import Run
 from l2s_nmt.training.watch import _why
 from tests.helpers import (
     PATIENCE,
+    ROOT,
     command,
     done,
     files_below,
@@ -66,6 +70,24 @@ def test_a_model_that_diverged_is_validated_and_ends_as_it_should(corpus: Path, 
     assert _why(run, stopped + 1) == "", "it has gone on since"
     fault.write_text("{}")
     assert _why(run, last) == ""
+
+
+@pytest.mark.parametrize("reader", ["a full disk", "a reader that has gone"])
+def test_a_log_that_takes_nothing_stops_no_training(reader: str, corpus: Path, tmp_path: Path) -> None:
+    path = recipe(corpus, tmp_path, max_updates=12, validate_every=4, checkpoint_every=100)
+    if reader == "a full disk":
+        log = os.open("/dev/full", os.O_WRONLY)
+    else:
+        behind, log = os.pipe()
+        os.close(behind)
+    found = subprocess.run(
+        [sys.executable, "-m", "l2s_nmt", "train", str(path), "--output", str(tmp_path / "run")],
+        stdout=subprocess.DEVNULL, stderr=log, cwd=ROOT, check=False,
+    )  # fmt: skip
+    os.close(log)
+    assert found.returncode == 0
+    assert read_lines(tmp_path / "run" / "metrics.jsonl")[-1]["kind"] == "end"
+    assert load_file(tmp_path / "run" / "last" / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +184,20 @@ def test_a_full_disk_ends_training_and_the_last_checkpoint_is_intact(
     done(command("train", path, "--output", run))
     assert_same_run(run, straight)
     assert files_below(run) == files_below(straight)
+
+
+@pytest.mark.parametrize("size", [10, 2_000])
+def test_a_disk_that_is_full_from_the_start_is_named(
+    size: int, corpus: Path, straight: Path, tmp_path: Path
+) -> None:
+    """It is full while the recipe is written, and while the tokenizer is copied."""
+    run, path = tmp_path / "run", recipe(corpus, tmp_path)
+    outcome = start_copy("train", path, "--output", run, prepare=partial(full_disk, size)).outcome()
+    assert outcome.status == 3, outcome.err
+    assert f"{run}: cannot be written (File too large)" in outcome.err
+    assert "Traceback" not in outcome.err
+    done(command("train", path, "--output", run))
+    assert_same_run(run, straight)
 
 
 def test_a_folder_that_cannot_be_written_ends_training(corpus: Path, straight: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,19 @@ def test_experts_teach_from_sources_alone(
     assert lines[-1]["search_loss"] < 0.8 * lines[0]["search_loss"]
     of_targets = {"cross_entropy", "target_tokens_per_second", "roll_in_cost", "length_ratio"}
     assert not of_targets & set(lines[-1])
+
+
+@pytest.mark.parametrize("place", ["search.roll_out.experts", "search.roll_in.cross_trained"])
+def test_others_that_were_trained_on_are_noticed(
+    place: str, corpus: Path, halves: list[Path], tmp_path: Path
+) -> None:
+    runs = [shutil.copytree(run, tmp_path / run.name) for run in halves]
+    made = student(corpus, runs) if place.endswith("experts") else learner(corpus, runs)
+    path = write_recipe(tmp_path / "recipe.yaml", made)
+    done(command("train", path, "training.max_updates=3", "--output", tmp_path / "run"))
+    shutil.copy(runs[0] / "best" / "model.safetensors", runs[1] / "best" / "model.safetensors")
+    message = command("train", path, "--output", tmp_path / "run").error()
+    assert f"run: was begun with other data (run 2 of {place}); bring them back" in message
+    note = json.loads((tmp_path / "run" / "data.json").read_text())
+    (tmp_path / "run" / "data.json").write_text(json.dumps({key: note[key] for key in ("train", "valid")}))
+    done(command("train", path, "--output", tmp_path / "run"))  # of a run that had not noted which

@@ -3,22 +3,28 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from l2s_nmt.errors import UserError
+from l2s_nmt.errors import TrainingFailed, UserError
 from l2s_nmt.files import (
     recover_folder,
     remove_abandoned,
     replace_folder,
     text_lines,
+    try_writing,
     whole_folder,
     write_json,
     write_text,
+    write_there,
+    writing,
 )
 
 
@@ -227,3 +233,31 @@ def test_what_a_process_that_is_no_more_began_to_write_is_removed(tmp_path: Path
     remove_abandoned(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {f".b.json.{os.getpid()}.tmp", ".mine.tmp", "c.json"}
     remove_abandoned(tmp_path / "missing")
+
+
+def test_a_copy_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "a").symlink_to("nowhere")
+    with (
+        pytest.raises(TrainingFailed, match=r"to: cannot be written \(.*No such file or directory"),
+        writing(tmp_path / "to"),
+    ):
+        shutil.copytree(tmp_path / "from", tmp_path / "to")
+
+
+def try_writing_often(folder: Path) -> None:
+    for _ in range(300):
+        try_writing(folder)
+
+
+def test_many_may_try_to_write_at_once(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2, get_context("fork")) as pool:
+        for done in [pool.submit(try_writing_often, tmp_path) for _ in range(2)]:
+            done.result()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_has_been_moved_is_not_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_there(tmp_path / "moved" / "file", "text")
+    assert not list(tmp_path.iterdir())

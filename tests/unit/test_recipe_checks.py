@@ -320,6 +320,25 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"bandit": {"estimator": "regression"}},
         "set loss.name cost_regression",
     ),
+    **{
+        f"bandit by {name}": (
+            "bandit_lols",
+            {"loss": {"name": name}, "bandit": {"estimator": estimator}},
+            "set loss.name to one of inverse_kl, cost_regression, expected_cost",
+        )
+        for name in ("target_learning", "kl", "hinge", "expected_failure")
+        for estimator in ("ips", "doubly_robust")
+    },
+    "failures of a mixture that is the reference": (
+        "hierarchical",
+        {"roll_in": {"policy": "mixed", "p_reference": 1.0}},
+        "set roll_in.policy learned or mixed",
+    ),
+    "samples of a mixture that is the reference": (
+        "aggrevated",
+        {"roll_in": {"policy": "mixed", "p_reference": 1.0, "samples": 3}},
+        "would all be the same",
+    ),
     # ---- aggregation, horizon
     "stale costs": ("lols", {"aggregation": {}}, "set roll_out.policy none, reference or expert"),
     "horizon of the reference": (
@@ -508,4 +527,5 @@ def test_a_limit_of_roll_outs_needs_roll_outs() -> None:
     experts = {"algorithm": "imitkd", "roll_out": {"experts": ["run"]}}
     with pytest.raises(UserError, match="nothing is rolled out; set"):
         make_recipe({"data": DATA, "search": experts, "training": only})
-    assert make_recipe({"data": DATA, "search": {"algorithm": "lols"}, "training": only})
+    for algorithm in ("lols", "search_expert"):  # whose tree search rolls out, too
+        assert make_recipe({"data": DATA, "search": {"algorithm": algorithm}, "training": only})

@@ -71,8 +71,12 @@ class Loss:
     """Whether the support is a choice: the whole vocabulary or the candidates."""
     whole_translations: bool = False
     """Whether it takes the one action that a trajectory took and the trajectory's own loss, not a cost vector."""
+    compares_translations: bool = False
+    """Whether it compares a sentence's trajectories with each other, so that none of their states counts alone."""
     compares_prefixes: bool = False
     """Whether it compares the states of a sentence's trajectories with each other, and asks for every token's cost."""
+    linear: bool = False
+    """Whether its gradient is linear in the costs, so that what estimates these without bias estimates it so, too."""
 
     @property
     def uses_alpha(self) -> bool:
@@ -81,8 +85,13 @@ class Loss:
 
     @property
     def of_trajectories(self) -> bool:
-        """Whether it is of what the policy has written, and no sum over states that may be looked at one by one."""
+        """Whether it is of what the policy has written."""
         return self.whole_translations or self.compares_prefixes
+
+    @property
+    def compares_states(self) -> bool:
+        """Whether it is no sum over states that may be looked at one by one."""
+        return self.compares_translations or self.compares_prefixes
 
 
 LOSSES: dict[str, Loss] = {
@@ -113,6 +122,7 @@ LOSSES: dict[str, Loss] = {
         summary="KL(policy || softmax(-alpha costs)): expected cost with a bonus for entropy",
         alpha=10.0,
         normalises=True,
+        linear=True,
     ),
     "js": Loss(
         js,
@@ -141,6 +151,7 @@ LOSSES: dict[str, Loss] = {
         summary="squared error of the centred scores as predictions of minus alpha times the centred costs",
         alpha=10.0,
         normalises=True,
+        linear=True,
     ),
     "expected_cost": Loss(
         expected_cost,
@@ -148,6 +159,7 @@ LOSSES: dict[str, Loss] = {
         summary="the cost that the policy expects to pay",
         alpha=None,
         normalises=False,
+        linear=True,
     ),
     "expected_failure": Loss(
         expected_failure,
@@ -186,6 +198,7 @@ LOSSES: dict[str, Loss] = {
         alpha=0.05,
         normalises=False,
         whole_translations=True,
+        compares_translations=True,
     ),
 }
 """The losses by their names in recipes."""

@@ -64,15 +64,16 @@ class Noisy:
         return vocabulary_costs(context, tokens, sentence, position, losses)
 
     def _misled(self, context: Context) -> Context:
-        return replace(
-            context, batch=distorted(context.batch, context.draws.seed, self.kind, self.probability)
-        )
+        fixed = int(context.policy.first is not None)
+        batch = distorted(context.batch, context.draws.seed, self.kind, self.probability, fixed)
+        return replace(context, batch=batch)
 
 
-def distorted(batch: Batch, seed: int, kind: Noise, probability: float) -> Batch:
+def distorted(batch: Batch, seed: int, kind: Noise, probability: float, fixed: int = 0) -> Batch:
     """The batch with distorted references, as long as the true ones.
 
-    How the references of a sentence are distorted depends on (seed, sentence) alone.
+    How the references of a sentence are distorted depends on (seed, sentence) alone. So many tokens at the beginning
+    of each are no words, and stay.
     """
     # The first update stands for all: the teacher stays as poor as it is.
     draws = Draws(seed, 0)
@@ -82,24 +83,24 @@ def distorted(batch: Batch, seed: int, kind: Noise, probability: float) -> Batch
     ):
         words = (lengths - 1).clamp(min=0)
         if kind == "bad":
-            references.append(_reversed(tokens, words))
+            references.append(_reversed(tokens, words, fixed))
         else:
             # By reference, and by position in it, so that padding moves no draw.
             rows = batch.rows % SENTENCES  # copies of a sentence have the same teacher
             uniform = draws.uniform(f"noise{index}", rows, 2 * tokens.shape[1])
-            references.append(_replaced(tokens, words, uniform.view(*tokens.shape, 2), probability))
+            references.append(_replaced(tokens, words, uniform.view(*tokens.shape, 2), probability, fixed))
     width = batch.target.shape[1]
     return replace(batch, target=references[0][:, :width], references=torch.stack(references, 1))
 
 
-def _reversed(tokens: Tensor, words: Tensor) -> Tensor:
-    """(B, R) the words in reverse order; EOS and padding stay."""
+def _reversed(tokens: Tensor, words: Tensor, fixed: int) -> Tensor:
+    """(B, R) the words in reverse order; what is fixed at the beginning, EOS and padding stay."""
     index = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-    mirrored = words[:, None] - 1 - index
-    return tokens.gather(1, torch.where(mirrored >= 0, mirrored, index))
+    mirrored = words[:, None] - 1 + fixed - index
+    return tokens.gather(1, torch.where((index >= fixed) & (mirrored >= fixed), mirrored, index))
 
 
-def _replaced(tokens: Tensor, words: Tensor, uniform: Tensor, probability: float) -> Tensor:
+def _replaced(tokens: Tensor, words: Tensor, uniform: Tensor, probability: float, fixed: int) -> Tensor:
     """(B, R) each word replaced with a probability by the word of another place, where there is a different one.
 
     Args:
@@ -107,11 +108,12 @@ def _replaced(tokens: Tensor, words: Tensor, uniform: Tensor, probability: float
         words: (B,) how many of them are words.
         uniform: (B, R, 2) draws: whether to replace, and by which.
         probability: of a replacement.
+        fixed: so many at the beginning are no words.
     """
-    inside = torch.arange(tokens.shape[1], device=tokens.device) < words[:, None]
+    index = torch.arange(tokens.shape[1], device=tokens.device)
+    inside = (index >= fixed) & (index < words[:, None])
     ranks = ((tokens[:, :, None] != tokens[:, None, :]) & inside[:, None, :]).cumsum(2)
     count = ranks[:, :, -1]
     chosen = torch.minimum((uniform[..., 1] * count).long(), count - 1)
-    # Where no word is different, it is the first word that is found: the same.
     other = tokens.gather(1, (ranks > chosen[:, :, None]).int().argmax(2))
-    return torch.where(inside & (uniform[..., 0] < probability), other, tokens)
+    return torch.where(inside & (count > 0) & (uniform[..., 0] < probability), other, tokens)

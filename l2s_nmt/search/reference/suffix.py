@@ -125,16 +125,18 @@ def _suffix_table(
 
 
 def _built(context: Context, prefixes: Tensor, lengths: Tensor, sentence: Tensor, cost: Cost) -> Tensor:
-    """`_suffix_table` for any cost."""
-    count, width = context.batch.references.shape[1:]
-    place = torch.arange(count * width, device=prefixes.device).repeat(len(prefixes))
-    prefixes, lengths, sentence = (
-        values.repeat_interleave(count * width, 0) for values in (prefixes, lengths, sentence)
-    )
-    which = place // width
-    last = (context.batch.reference_lengths[sentence, which] - 1).clamp(min=0)
-    tokens, whole = append(context, prefixes, lengths, sentence, which, torch.minimum(place % width, last))
-    return cost(tokens, whole - 1, sentence, context.batch).view(-1, count, width).permute(1, 2, 0)
+    """`_suffix_table` for any cost; infinite where there is no suffix, since such a cost may be dear."""
+    last = context.batch.reference_lengths[sentence] - 1
+    ended = is_finished(prefixes, lengths, context.policy.eos)
+    first = torch.where(ended[:, None], last, 0)
+    column = torch.arange(context.batch.references.shape[2], device=prefixes.device)
+    there = (column >= first[:, :, None]) & (column <= last[:, :, None])
+    row, which, start = there.nonzero(as_tuple=True)
+    tokens, whole = append(context, prefixes[row], lengths[row], sentence[row], which, start)
+    losses = cost(tokens, whole - 1, sentence[row], context.batch)
+    table = losses.new_full(there.shape, math.inf)
+    table[row, which, start] = losses
+    return table.permute(1, 2, 0)
 
 
 def _bleu_table(

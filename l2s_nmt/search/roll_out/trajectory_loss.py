@@ -40,6 +40,9 @@ class TrajectoryLoss:
     def __call__(self, context: Context, trajectories: Trajectories) -> Outcome:
         """Score the trajectories."""
         sentence, position = StateChoice("all")(context, trajectories)
+        if context.policy.first is not None:  # that token was not drawn; it stands where it is all there is
+            drawn = (position > 0) | (trajectories.lengths[sentence] == 1)
+            sentence, position = sentence[drawn], position[drawn]
         losses = _losses(context, trajectories.tokens, trajectories.lengths, self.cost)
         actions = trajectories.tokens[sentence, position][:, None]
         group = torch.arange(len(losses), device=losses.device) // self.samples

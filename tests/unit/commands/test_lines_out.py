@@ -43,6 +43,26 @@ def test_a_file_that_was_cut_anywhere_is_gone_on_with(
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("step", ["replace", "unlink"])
+def test_a_crash_at_the_very_end_loses_no_line(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = GrowingFile(tmp_path / "file")
+    file.begin("this", silent)
+    file.add(LINES)
+    whole = file.partial.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, step, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            file.finish()
+    del file
+    if not (tmp_path / "file").exists():
+        file = GrowingFile(tmp_path / "file")
+        assert file.begin("this", lambda text: None) == len(LINES)
+        file.finish()
+    assert (tmp_path / "file").read_bytes() == whole
+
+
 def test_other_lines_are_begun_anew(tmp_path: Path) -> None:
     file = GrowingFile(tmp_path / "file")
     file.begin("this", silent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 
 from l2s_nmt.data.corpus import stamp_split
 from l2s_nmt.data.locate import Wanted
+from l2s_nmt.errors import UserError
 from tests.unit.data.corpora import load, refused, write_gz, write_pair_in_name, write_text, write_tsv
 
 
@@ -175,3 +177,20 @@ def test_files_of_one_size_are_told_apart_without_reading_them(tmp_path: Path) -
     assert len(set(stamps)) == 4
     (tmp_path / "0" / "train.en").touch()
     assert stamp_split(Wanted("train", "de", "en", True), files=str(tmp_path / "0"), hub=None) == stamps[0]
+
+
+def test_a_streamed_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train.de", "train.en"):
+        (tmp_path / name).write_text("a\n")
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path.name == "train.de":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"train\.de: cannot be read \(Permission denied\)"):
+        stamp_split(Wanted("train", "de", "en", True), files=str(tmp_path), hub=None)

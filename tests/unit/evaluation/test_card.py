@@ -16,6 +16,7 @@ from l2s_nmt.evaluation.card import _fenced, on_one_line, render_card, write_car
 from l2s_nmt.evaluation.score import score, write_scores
 from l2s_nmt.recipe_file import read_recipe
 from l2s_nmt.run import Run, open_run
+from l2s_nmt.weights import weights_digest
 from tests.helpers import tiny_recipe, write_corpus, write_recipe
 
 
@@ -23,6 +24,8 @@ def run_in(folder: Path, *overrides: str, **sections: dict[str, Any]) -> Run:
     path = write_recipe(folder / "recipe.yaml", tiny_recipe(write_corpus(folder / "corpus"), **sections))
     run = open_run(folder / "run", read_recipe(path, []), ["l2s-nmt", "train", str(path), *overrides])
     (run.path / "best").mkdir()
+    (run.path / "best" / "config.json").write_text("{}")
+    (run.path / "best" / "model.safetensors").write_bytes(b"weights")
     return run
 
 
@@ -39,7 +42,9 @@ def test_a_card_says_where_a_model_comes_from_and_how_good_it_is(tmp_path: Path)
     run = run_in(tmp_path, search={"algorithm": "lols"})
     measured(run, 40)
     scores = score(["a b c d e", "f g h i"], [["a b c d e"], ["f g h j"]])
-    write_scores(run.scores("test"), scores, split="test", decoding={"beam": 5})
+    decoding = {"beam": 5, "weights": weights_digest(run)}
+    write_scores(run.scores("test"), scores, split="test", decoding=decoding)
+    write_scores(run.scores("valid"), scores, split="valid", decoding={**decoding, "weights": "of yesterday"})
     write_card(run)
     card = (run.path / "README.md").read_text()
     assert (run.path / "best" / "README.md").read_text() == card
@@ -59,6 +64,7 @@ def test_a_card_says_where_a_model_comes_from_and_how_good_it_is(tmp_path: Path)
         "16.00 (best)",
     ):
         assert part in body, part
+    assert "| valid |" not in body, "training has gone on since"
     curve = body.partition("## Validation")[2].partition("## Made by")[0]
     assert 10 <= curve.count("\n| ") - 1 <= 13  # not all forty
 

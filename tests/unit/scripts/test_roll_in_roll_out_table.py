@@ -9,7 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from scripts.roll_in_roll_out_table import cells, markdown, picture
+from l2s_nmt import make_recipe
+from l2s_nmt.errors import UserError
+from l2s_nmt.run import open_run
+from scripts.roll_in_roll_out_table import EMBEDDED, cells, markdown, picture, start_recipe, train_and_score
 from tests.helpers import ROOT
 
 FIGURES = {
@@ -55,3 +58,10 @@ def test_the_picture_shows_the_change_from_the_start() -> None:
         *("+4.0", "+7.0", "+5.0", "+8.0", "+6.0", "+9.0"),
         *("+10.0", "+13.0", "+11.0", "+14.0", "+12.0", "+15.0"),
     ]
+
+
+def test_a_run_with_other_options_is_refused(tmp_path: Path) -> None:
+    recipe = start_recipe(1, EMBEDDED, 2)
+    open_run(tmp_path / "run", make_recipe(recipe), [])
+    with pytest.raises(UserError, match="was trained with other options; give those"):
+        train_and_score(start_recipe(1, EMBEDDED, 6), tmp_path / "run")

@@ -197,6 +197,12 @@ def test_a_beam_is_of_several_samples_priced_as_those_of_single_states_are() -> 
     assert objective.as_written
 
 
+@pytest.mark.parametrize(("algorithm", "whole"), [("reinforce", False), ("minimum_risk", True)])
+def test_what_compares_no_states_takes_them_in_parts(algorithm: str, whole: bool) -> None:
+    objective = build_objective(recipe_of(algorithm))
+    assert (objective.whole, objective.as_written) == (whole, True)
+
+
 @pytest.mark.parametrize("algorithm", ["ocd", "aggrevated", "beam_aggrevated"])
 def test_a_graded_oracle_prices_tokens_as_the_exact_one_does(algorithm: str) -> None:
     """In edits, so that a poor teacher does not change the weight of the loss as well."""

@@ -100,7 +100,7 @@ def context_of(
             references=F.pad(tokens, (0, 0, 0, 1), value=filler),
             reference_lengths=F.pad(batch.reference_lengths, (0, 1)),
         )
-    policy = cast(Policy, SimpleNamespace(pad=PAD, eos=EOS))
+    policy = cast(Policy, SimpleNamespace(pad=PAD, eos=EOS, first=None))
     return Context(policy, cast(Memory, None), batch, draws or Draws(3, 8), torch.full((len(ended),), 20))
 
 
@@ -324,7 +324,7 @@ def test_an_absent_token_is_neither_padding_nor_eos_and_in_no_reference() -> Non
             reference_lengths=torch.tensor([[len(words) + 1]]),
             rows=torch.tensor([0]),
         )
-        policy = cast(Policy, SimpleNamespace(pad=pad, eos=eos))
+        policy = cast(Policy, SimpleNamespace(pad=pad, eos=eos, first=None))
         context = replace(context_of([[words]]), policy=policy, batch=batch)
         tried: list[int] = []
 

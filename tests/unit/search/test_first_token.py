@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -15,7 +16,9 @@ from l2s_nmt.search.costs.edit_distance import edit_distance_cost
 from l2s_nmt.search.decisions.states import StateChoice, StatesName
 from l2s_nmt.search.randomness import Draws
 from l2s_nmt.search.reference.edit_distance import EditDistance
+from l2s_nmt.search.reference.noisy import Noise, Noisy
 from l2s_nmt.search.roll_in import RollIn
+from l2s_nmt.search.roll_out.trajectory_loss import TrajectoryLoss
 from l2s_nmt.search.sampling import Decoding, greedy
 from l2s_nmt.search.schedules import Schedule
 from tests.tiny import FAMILIES, new_policy, random_batch
@@ -99,3 +102,34 @@ def test_where_some_states_are_looked_at_the_first_is_none_of_them(policy: Polic
     else:
         assert (free[1] == 0).any()
         assert len(position) == sum(min(2, int(length) - 1) for length in trajectories.lengths)
+
+
+@pytest.mark.parametrize("kind", get_args(Noise))
+def test_a_worse_reference_begins_with_it(policy: Policy, kind: Noise) -> None:
+    batch = random_batch(policy, 40, seed=4)
+    references = batch.references.clone()
+    references[:, :, 0] = torch.where(batch.reference_lengths > 1, CODE, references[:, :, 0])
+    batch = replace(batch, references=references, target=references[:, 0, : batch.target.shape[1]])
+    context = see(policy, batch, Draws(seed=5, update=9), LengthLimit(1.0, 3))
+    half = Schedule("constant", 0.5, 0.5, 1)
+    worse = Noisy(EDITS, EDITS.cost, kind)
+    for roll_in in (
+        RollIn("mixed", Decoding("sample", 0.7), worse, half),
+        RollIn("reference", Decoding(), worse),
+    ):
+        trajectories = roll_in(context)
+        coded = trajectories.lengths > 1
+        assert coded.sum() > 20
+        assert (trajectories.tokens[coded, 0] == CODE).all()
+
+
+def test_nothing_is_learned_of_the_token_that_was_not_drawn(policy: Policy) -> None:
+    batch = random_batch(policy, 12, seed=4)
+    context = see(policy, batch, Draws(seed=5, update=9), LengthLimit(1.0, 2))
+    trajectories = ROLL_INS["sampled"](context)
+    loss = TrajectoryLoss(EDITS.cost, 1, "none")
+    found = loss(context, trajectories).decisions
+    assert len(found) == int((trajectories.lengths - (trajectories.lengths > 1).long()).sum())
+    assert (found.position > 0)[trajectories.lengths[found.sentence] > 1].all()
+    alone = see(policy, batch, Draws(seed=5, update=9), LengthLimit(0.0, 1))
+    assert (loss(alone, ROLL_INS["sampled"](alone)).decisions.position == 0).all(), "it is all there is"

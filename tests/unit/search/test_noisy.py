@@ -175,3 +175,24 @@ def test_it_still_follows_the_words_of_the_sentence_that_is_asked_for() -> None:
     assert whole.tokens.tolist() == [[6, 5, 4, EOS], [3, 2, EOS, 0], [7, 7, 7, EOS]]
     picked = replace(context, batch=context.batch.select(torch.tensor([1])))
     assert finished(noisy, picked, [[6]], [0]).tokens.tolist() == [[6, 5, 4, EOS]]
+
+
+def test_a_code_at_the_beginning_is_no_word() -> None:
+    batch = context_of([[[9, 2, 3, 4, 5], [9, 3, 2], [9]], [[9, 6]]]).batch
+    assert sentences(distorted(batch, 1, "bad", 0.0, fixed=1)) == [
+        [[9, 5, 4, 3, 2], [9, 2, 3], [9]],
+        [[9, 6]],
+    ]
+    for seed in range(20):
+        for reference, others in zip(
+            [words for of_one in sentences(batch) for words in of_one],
+            [
+                words
+                for of_one in sentences(distorted(batch, seed, "suboptimal", 1.0, fixed=1))
+                for words in of_one
+            ],
+            strict=True,
+        ):
+            assert others[0] == 9
+            assert 9 not in others[1:]
+            assert len(others) == len(reference)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
+from l2s_nmt.data.batches import Batch
 from l2s_nmt.search.costs.bleu import SentenceBleu, Smoothing
 from l2s_nmt.search.costs.cost import Cost, OnTokens
 from l2s_nmt.search.costs.ngrams import MAX_ELEMENTS
@@ -117,6 +118,26 @@ def test_shortcuts_equal_the_way_that_works_for_any_cost(
     for ours, theirs in zip(direct, general, strict=True):
         if ours.is_floating_point() or most == 1 or name != "edit_distance":
             assert torch.equal(ours, theirs)
+
+
+def test_a_cost_that_may_be_dear_is_asked_of_each_completion_once() -> None:
+    context = context_of([[[2, 3, 4], [5, 6]], [[7]]], wider=3)
+    asked: list[int] = []
+
+    def dear(tokens: Tensor, lengths: Tensor, sentence: Tensor, batch: Batch) -> Tensor:
+        asked.append(len(tokens))
+        return COSTS["edits"](tokens, lengths, sentence, batch)
+
+    prefixes = torch.tensor([[2, 9, 9], [5, EOS, 9], [8, 8, 8]])
+    lengths, sentence = torch.tensor([1, 2, 3]), torch.tensor([0, 0, 1])
+    found = best_suffixes(context, prefixes, lengths, sentence, dear)
+    assert asked == [
+        (4 + 3) + 2 + 2
+    ]  # where each reference may be taken up, its end included; one where it has ended
+    for ours, theirs in zip(
+        found, best_suffixes(context, prefixes, lengths, sentence, COSTS["edits"]), strict=True
+    ):
+        assert torch.equal(ours, theirs)
 
 
 def test_a_word_said_more_often_than_a_byte_can_count() -> None:

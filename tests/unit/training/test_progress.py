@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
 from rich.live import Live
 
+from l2s_nmt.training.lossy import lossy_stderr
 from l2s_nmt.training.progress import Display, validation_text, view_of
 
 MEASURED = {
@@ -73,3 +75,43 @@ def test_a_terminal_gets_a_live_view() -> None:
     text = written.getvalue()
     for part in ("training", "50%", "update 10", "roll-in cost 0.512", "scoring 10%", "a line that stays"):
         assert part in text
+
+
+def test_what_looks_like_a_picture_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Display(enabled=True).say("3:100:2 and :dog:")
+    assert capsys.readouterr().err == "3:100:2 and :dog:\n"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), BrokenPipeError(), RuntimeError("reentrant call")]
+)
+def test_training_goes_on_where_standard_error_takes_nothing(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+        def flush(self) -> None:
+            raise error
+
+    monkeypatch.setattr(sys, "stderr", Broken())
+    with Display(enabled=True, stream=lossy_stderr()) as display:
+        display.say("a line")
+        display.step(0.5, 10, MEASURED)
+
+
+def test_a_live_view_on_a_stream_that_loses_lines_is_the_same_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    written = Terminal()
+    monkeypatch.setattr(sys, "stderr", written)
+    with Display(enabled=True, stream=lossy_stderr()) as display:
+        assert display.live
+        display.say("a line that stays")
+        display.step(0.5, 10, MEASURED)
+        display.view.refresh()
+    assert "a line that stays" in written.getvalue()
+    assert "roll-in cost 0.512" in written.getvalue()
