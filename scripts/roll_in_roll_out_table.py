@@ -121,8 +121,8 @@ def train_and_score(recipe: dict[str, Any], folder: Path) -> float:
     Raises:
         UserError: a run to other limits is there, from which other cells may have started.
     """
-    wanted, there = with_absolute_paths(l2s_nmt.make_recipe(recipe)), Run(folder)
-    if there.recipe_path.is_file() and there.read_recipe() != wanted:
+    wanted, there = l2s_nmt.make_recipe(recipe), Run(folder)
+    if there.recipe_path.is_file() and there.read_recipe() != with_absolute_paths(wanted):
         raise UserError(f"{folder}: was trained with other options; give those, or choose another --output")
     run = l2s_nmt.train(wanted, folder)
     return l2s_nmt.evaluate(run, "test").bleu.score

@@ -155,7 +155,7 @@ def test_a_bandit_deviates_once() -> None:
     assert (search.roll_out.states.name, search.roll_out.states.per_sentence) == ("uniform", 1)
 
 
-@pytest.mark.parametrize(("loss", "alpha"), [("cost_regression", 3.0), ("kl", None)])
+@pytest.mark.parametrize(("loss", "alpha"), [("cost_regression", 3.0), ("inverse_kl", None)])
 def test_the_policy_predicts_what_a_bandit_did_not_see_where_it_is_trained_to(
     loss: str, alpha: float | None
 ) -> None:
