@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from l2s_nmt.cli import main
 from tests.helpers import ROOT, command, done, files_below, process, tiny_recipe, write_corpus, write_recipe
 from tests.processes import copied
 
@@ -71,6 +73,16 @@ def test_a_full_standard_output_is_no_crash() -> None:
         )  # fmt: skip
     assert found.returncode == 1
     assert found.stderr == "error: standard output cannot be written: No space left on device\n"
+
+
+def test_a_terminal_that_lacks_a_character_shows_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    monkeypatch.setattr(sys, "argv", ["l2s-nmt", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    print("é \N{EN DASH} ½", flush=True)
+    assert written.getvalue().decode("latin-1").splitlines()[-1] == "é ? ½"
 
 
 def test_deepspeed_which_every_run_imports_where_it_is_installed_says_nothing_on_standard_output() -> None:
