@@ -190,7 +190,7 @@ def test_a_full_disk_ends_training_and_the_last_checkpoint_is_intact(
 def test_a_disk_that_is_full_from_the_start_is_named(
     size: int, corpus: Path, straight: Path, tmp_path: Path
 ) -> None:
-    """It is full while the recipe is written, and while the tokenizer is copied."""
+    """It is full while it is noted what the run is made on, and while its recipe is written."""
     run, path = tmp_path / "run", recipe(corpus, tmp_path)
     outcome = start_copy("train", path, "--output", run, prepare=partial(full_disk, size)).outcome()
     assert outcome.status == 3, outcome.err
