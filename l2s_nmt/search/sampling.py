@@ -78,7 +78,32 @@ def sample(scores: Tensor, uniform: Tensor) -> Tensor:
     Returns:
         (R,) tokens.
     """
-    cumulative = torch.softmax(scores.float(), dim=-1).cumsum(-1)
+    return _inverted(torch.softmax(scores.float(), dim=-1), uniform, best_tokens(scores))
+
+
+def sample_distinct(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Tokens drawn one after the other without replacement: each from what those before it left.
+
+    Args:
+        probabilities: (R, V) float32.
+        uniform: (R, k) in [0, 1): one number a token.
+
+    Returns:
+        (R, k) tokens, those that are drawn first before the others; where nothing is left, the most probable again.
+    """
+    left, best = probabilities.clone(), best_tokens(probabilities)
+    tokens = torch.empty(uniform.shape, dtype=torch.long, device=uniform.device)
+    for number, draw in enumerate(uniform.unbind(1)):
+        tokens[:, number] = _inverted(left, draw, best)
+        left.scatter_(1, tokens[:, number, None], 0.0)
+    return tokens
+
+
+def _inverted(weights: Tensor, uniform: Tensor, otherwise: Tensor) -> Tensor:
+    """(R,) tokens drawn in proportion to weights (R, V), each by its number (R,); of no weight: ``otherwise`` (R,)."""
+    cumulative = weights.cumsum(-1)
     # The sum may fall short of 1 by rounding; scaling keeps the last index from being out of reach or range.
     threshold = uniform[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)
+    tokens = torch.searchsorted(cumulative, threshold, right=True).clamp(max=weights.shape[1] - 1)
+    # A sum in parts, as a GPU's, may rise by rounding where nothing is added: a token that cannot be, could be hit.
+    return torch.where(weights.gather(1, tokens)[:, 0] > 0, tokens[:, 0], otherwise)

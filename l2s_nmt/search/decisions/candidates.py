@@ -16,6 +16,7 @@ from l2s_nmt.search.context import Context
 from l2s_nmt.search.costs.ngrams import MAX_ELEMENTS, row_blocks
 from l2s_nmt.search.randomness import PLACES
 from l2s_nmt.search.reference.protocol import Reference
+from l2s_nmt.search.sampling import sample_distinct
 from l2s_nmt.search.types import Decisions, Trajectories
 
 CandidatesName = Literal["full", "top_k", "sampled", "biased", "uniform", "neighbours", "taken"]
@@ -74,17 +75,17 @@ class CandidateChoice:
         if self.name == "uniform":
             uniform = context.draws.uniform("tokens", rows, self.k)
             return (uniform * scores.shape[1]).long()
+        uniform = context.draws.uniform("tokens", rows, min(self.k, scores.shape[1]))
         blocks = row_blocks(len(scores), scores.shape[1], MAX_ELEMENTS)
-        return torch.cat([self._drawn(context, sentence[b], rows[b], scores[b]) for b in blocks])
+        return torch.cat(
+            [sample_distinct(self._drawn_from(context, sentence[b], scores[b]), uniform[b]) for b in blocks]
+        )
 
-    def _drawn(self, context: Context, sentence: Tensor, rows: Tensor, scores: Tensor) -> Tensor:
+    def _drawn_from(self, context: Context, sentence: Tensor, scores: Tensor) -> Tensor:
         probabilities = scores.float().softmax(-1)
         if self.name == "biased":
             probabilities = (probabilities + _target_tokens(context, sentence, scores.shape[1])) / 2
-        # The k largest of log p + Gumbel noise are drawn without replacement (Kool et al. 2019).
-        uniform = context.draws.uniform("tokens", rows, scores.shape[1]).clamp(min=1e-7)
-        keys = probabilities.log() - (-uniform.log()).log()
-        return keys.topk(min(self.k, scores.shape[1]), dim=-1).indices
+        return probabilities
 
 
 def _neighbours(context: Context, sentence: Tensor, position: Tensor) -> Tensor:

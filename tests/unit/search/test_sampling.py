@@ -12,7 +12,7 @@ from torch import Tensor
 
 from l2s_nmt.search.context import LengthLimit, see
 from l2s_nmt.search.randomness import Draws
-from l2s_nmt.search.sampling import Decoding, greedy, sample
+from l2s_nmt.search.sampling import Decoding, greedy, sample, sample_distinct
 from tests.tiny import random_batch, shared_policy
 
 few = settings(deadline=None, max_examples=60)
@@ -53,6 +53,38 @@ def test_half_precision_scores_are_summed_in_full_precision() -> None:
     assert int(sample(scores, torch.tensor([0.5]))) == 15_000
     kept = Decoding("sample", top_p=0.5).kept(scores)
     assert abs(int(kept.isfinite().sum()) - 15_000) <= 1
+
+
+def test_a_token_that_cannot_be_is_not_drawn_where_the_sum_rises_by_rounding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sum in parts, as a GPU's, may."""
+    whole = Tensor.cumsum
+
+    def in_parts(weights: Tensor, dim: int) -> Tensor:
+        total = whole(weights, dim)
+        total[:, 1] += 0.25
+        return total
+
+    monkeypatch.setattr(Tensor, "cumsum", in_parts)
+    scores = torch.tensor([[0.0, -torch.inf, -0.1]])
+    assert sample(scores, torch.tensor([0.55])).tolist() == [0]
+
+
+def test_each_of_the_distinct_is_drawn_from_what_those_before_it_left_however_little() -> None:
+    count = 4000
+    grid = (torch.arange(count) + 0.5) / count
+    weights = torch.tensor([[3e-12, 1.0, 0.0, 1e-12]]).expand(count, -1)
+    tokens = sample_distinct(weights, torch.stack([torch.full((count,), 0.5), grid, grid], 1))
+    assert (tokens[:, 0] == 1).all()
+    assert torch.bincount(tokens[:, 1]).tolist() == [3000, 0, 0, 1000]
+    assert torch.equal(tokens[:, 2], 3 - tokens[:, 1])
+
+
+def test_where_nothing_is_left_the_most_probable_token_is_drawn_again() -> None:
+    assert sample_distinct(torch.tensor([[0.0, 0.2, 0.8]]), torch.full((1, 4), 0.9)).tolist() == [
+        [2, 1, 2, 2]
+    ]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
