@@ -117,8 +117,14 @@ def _connect(rank: int, processes: int) -> Line:
         return Line(rank, _accept(processes))
     port, token = broadcast_object_list([None])[0]
     main = "127.0.0.1" if _on_one_machine() else os.environ.get("MASTER_ADDR", "127.0.0.1")
-    connection = _probed(socket.create_connection((main, port)))
-    connection.sendall(f"{token} {rank}\n".encode())
+    try:
+        connection = _probed(socket.create_connection((main, port), timeout=MEETING_SECONDS))
+        connection.settimeout(None)
+        connection.sendall(f"{token} {rank}\n".encode())
+    except OSError as error:
+        raise TrainingFailed(
+            f"process {rank} does not reach the main one ({error}); may it connect to {main}, at any port?"
+        ) from error
     return Line(rank, {0: connection})
 
 

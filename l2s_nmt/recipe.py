@@ -162,7 +162,8 @@ class Tokenizer:
     """One vocabulary for both languages, with shared embeddings."""
     byte_fallback: bool = True
     """Spell unseen characters in bytes, so that nothing is unknown."""
-    character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 1.0
+    character_coverage: Annotated[float, Field(ge=0.98, le=1)] = 1.0
+    """Share of the characters of the text that become pieces."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -333,11 +333,19 @@ def _hint(kind: str, found: Any) -> str:
 
 def _where(path: KeyPath, name: str, lines: Mapping[KeyPath, int], sources: Mapping[KeyPath, str]) -> str:
     for end in range(len(path), 0, -1):
-        if path[:end] in sources:
-            return sources[path[:end]]
-        if path[:end] in lines:
-            return f"{name}, line {lines[path[:end]]}"
+        here = path[:end]
+        line = f"{name}, line {lines[here]}" if here in lines else None
+        if here in sources:
+            # A section to which an override has added is of both.
+            added = line is not None and _is_section(here, lines) and _is_section(here, sources)
+            return f"{line}, with {sources[here]}" if added else sources[here]
+        if line is not None:
+            return line
     return name
+
+
+def _is_section(path: KeyPath, keys: Iterable[KeyPath]) -> bool:
+    return any(key[: len(path)] == path for key in keys if len(key) > len(path))
 
 
 @cache
@@ -351,6 +359,8 @@ def _keys_at(path: KeyPath) -> list[str]:
     """The keys of the dataclass that stands at a path of the recipe."""
     here: Any = Recipe
     for part in path:
+        if part.isdecimal():  # a place in a list, whose kind is known already
+            continue
         hints = typing.get_type_hints(here) if dataclasses.is_dataclass(here) else {}
         options = (hints.get(part), *typing.get_args(hints.get(part)))
         here = next((option for option in options if dataclasses.is_dataclass(option)), None)

@@ -32,9 +32,19 @@ def _moves(mixture: PReference) -> bool:
 
 _DRAWN = ("top_k", "sampled", "biased", "uniform")
 
+
+def _asks_a_reference(search: Search) -> bool:
+    return (
+        search.roll_in.policy != "learned"
+        or search.roll_out.policy not in ("trajectory", "expert", "learned")
+        or search.roll_out.horizon is not None
+        or search.decisions.candidates not in ("full", "taken")
+    )
+
+
 _USES = (
     _Use(
-        ("roll_in.p_reference.start", "roll_in.mix_unit"),
+        ("roll_in.p_reference.schedule", "roll_in.p_reference.start", "roll_in.mix_unit"),
         "roll_in.policy mixed",
         lambda search: search.roll_in.policy == "mixed",
     ),
@@ -53,6 +63,11 @@ _USES = (
         ("roll_in.beam",),
         "roll_in.decoding beam, by roll_in.policy learned or mixed",
         lambda search: _model_rolls_in(search) and search.roll_in.decoding == "beam",
+    ),
+    _Use(
+        ("reference.name", "reference.quality", "reference.coaching"),
+        "a reference that is asked: by roll_in.policy, roll_out.policy, roll_out.horizon or decisions.candidates",
+        _asks_a_reference,
     ),
     _Use(
         ("reference.noise",),
@@ -85,7 +100,7 @@ _USES = (
         ),
     ),
     _Use(
-        ("roll_out.p_reference.start", "roll_out.mix_unit"),
+        ("roll_out.p_reference.schedule", "roll_out.p_reference.start", "roll_out.mix_unit"),
         "roll_out.policy mixed",
         lambda search: search.roll_out.policy == "mixed",
     ),
@@ -94,6 +109,7 @@ _USES = (
         "roll_out.policy mixed and a p_reference.schedule that is not constant",
         lambda search: search.roll_out.policy == "mixed" and _moves(search.roll_out.p_reference),
     ),
+    _Use(("cost.smoothing",), "cost.name bleu", lambda search: search.cost.name == "bleu"),
     _Use(
         ("bandit.temperature",),
         "bandit.exploration boltzmann",

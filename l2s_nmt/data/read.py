@@ -80,8 +80,11 @@ def _read_tsv(path: Path, wanted: Wanted, skip: int) -> Iterator[Row]:
     for line, text in enumerate(_lines(path, skip), skip + 1):
         columns = text.split("\t")
         width = width or len(columns)
-        if line == 1 and wanted.targets and tuple(columns[:2]) == wanted.sides:
-            raise UserError(f"{path}, line 1: names the languages; a table has no header, remove this line")
+        if line == 1 and wanted.targets and sorted(columns[:2]) == sorted(wanted.sides):
+            turned = "" if tuple(columns[:2]) == wanted.sides else ", and source and target change places"
+            raise UserError(
+                f"{path}, line 1: names the languages; a table has no header, remove this line{turned}"
+            )
         if len(columns) < fewest or len(columns) != width:
             known = f"the {width} of line 1"
             expected = known if width >= fewest else "source TAB target [TAB further references]"

@@ -149,8 +149,15 @@ def of_a_run(folder: str | Path) -> str:
 def _around(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a SentencePiece model that was trained elsewhere."""
     try:
+        model = path.read_bytes()
+        taken = [piece for piece in _pieces(model) if piece in SPECIAL]
+        if taken:
+            raise UserError(
+                f"{path}: has the piece {taken[0]} as a part of texts, which is a special token here; train it without "
+                "that among its user_defined_symbols"
+            )
         with tempfile.TemporaryDirectory() as work:
-            return _marian([path.read_bytes()] * 2, True, Path(work))
+            return _marian([model] * 2, True, Path(work))
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path}: no SentencePiece model that can be read ({error})") from error
 
@@ -288,12 +295,12 @@ def _explained(message: str, side: str, vocab_size: int) -> Exception:
     if smallest := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return UserError(
             f"a vocabulary of {vocab_size} pieces does not hold the characters of the text {side}; set it to "
-            f"{smallest[1]} or more, or lower the character coverage"
+            f"{smallest[1]} or more, or lower tokenizer.character_coverage (0.98 is the least)"
         )
-    if "!sentences_.empty()" in message:
+    if "!sentences_.empty()" in message or "all_chars_count" in message:
         return UserError(
-            f"the text {side} is empty, or all of its lines are too long for SentencePiece (do they end with LF?); "
-            "there is nothing to train a tokenizer from"
+            f"the text {side} is empty, or its lines are all blank or too long for SentencePiece (do they end with "
+            "LF?); there is nothing to train a tokenizer from"
         )
     return RuntimeError(f"SentencePiece failed on the text {side}: {message}")
 
@@ -302,9 +309,7 @@ def _marian(models: list[bytes], joint: bool, work: Path) -> PreTrainedTokenizer
     vocabularies = []
     for name, model in zip(("source", "target"), models, strict=True):
         (work / f"{name}.spm").write_bytes(model)
-        pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-        words = [pieces.id_to_piece(i) for i in range(pieces.get_piece_size()) if not _is_special(pieces, i)]
-        vocabulary = {piece: index for index, piece in enumerate([*SPECIAL, *words])}
+        vocabulary = {piece: index for index, piece in enumerate([*SPECIAL, *_pieces(model)])}
         (work / f"{name}.json").write_text(json.dumps(vocabulary), encoding="utf-8")
         vocabularies.append(work / f"{name}.json")
     with _without_sacremoses_advice():
@@ -317,6 +322,12 @@ def _marian(models: list[bytes], joint: bool, work: Path) -> PreTrainedTokenizer
             split_special_tokens=True,  # "</s>" in a sentence is text, in a plain interpreter too
             clean_up_tokenization_spaces=False,
         )
+
+
+def _pieces(model: bytes) -> list[str]:
+    """What texts are made of, in SentencePiece's own order."""
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+    return [pieces.id_to_piece(i) for i in range(pieces.get_piece_size()) if not _is_special(pieces, i)]
 
 
 def _is_special(pieces: sentencepiece.SentencePieceProcessor, index: int) -> bool:

@@ -78,7 +78,7 @@ def sample(scores: Tensor, uniform: Tensor) -> Tensor:
     Returns:
         (R,) tokens.
     """
-    return _inverted(torch.softmax(scores.float(), dim=-1), uniform, best_tokens(scores))
+    return _inverted(torch.softmax(scores.float(), dim=-1), uniform)
 
 
 def sample_distinct(probabilities: Tensor, uniform: Tensor) -> Tensor:
@@ -94,16 +94,15 @@ def sample_distinct(probabilities: Tensor, uniform: Tensor) -> Tensor:
     left, best = probabilities.clone(), best_tokens(probabilities)
     tokens = torch.empty(uniform.shape, dtype=torch.long, device=uniform.device)
     for number, draw in enumerate(uniform.unbind(1)):
-        tokens[:, number] = _inverted(left, draw, best)
-        left.scatter_(1, tokens[:, number, None], 0.0)
+        token = _inverted(left, draw)[:, None]
+        tokens[:, number] = torch.where(left.gather(1, token) > 0, token, best[:, None])[:, 0]
+        left.scatter_(1, token, 0.0)
     return tokens
 
 
-def _inverted(weights: Tensor, uniform: Tensor, otherwise: Tensor) -> Tensor:
-    """(R,) tokens drawn in proportion to weights (R, V), each by its number (R,); of no weight: ``otherwise`` (R,)."""
+def _inverted(weights: Tensor, uniform: Tensor) -> Tensor:
+    """(R,) tokens drawn in proportion to weights (R, V), each by its number (R,)."""
     cumulative = weights.cumsum(-1)
     # The sum may fall short of 1 by rounding; scaling keeps the last index from being out of reach or range.
     threshold = uniform[:, None] * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, threshold, right=True).clamp(max=weights.shape[1] - 1)
-    # A sum in parts, as a GPU's, may rise by rounding where nothing is added: a token that cannot be, could be hit.
-    return torch.where(weights.gather(1, tokens)[:, 0] > 0, tokens[:, 0], otherwise)
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(1).clamp(max=weights.shape[1] - 1)

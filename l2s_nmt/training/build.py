@@ -134,6 +134,9 @@ def build_accelerator(recipe: Recipe, folder: str) -> Accelerator:
         raise UserError("training.mixed_precision: fp16 needs a GPU; use bf16 or no")
     plugin = sharding.wanted()
     _forget_earlier_trainings()
+    # On newer GPUs half precision would take cuDNN's attention, which plans anew, in tens of milliseconds, for each
+    # shape that it has not seen; decoding has one at every token.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     own = {
         "accelerate_use_deepspeed": "false",  # whose part is that of zero.py
         "accelerate_gradient_accumulation_steps": "1",  # by more it would divide: the recipe's is the loop's

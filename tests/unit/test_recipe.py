@@ -289,6 +289,25 @@ def test_a_misspelt_choice_gets_the_nearest(file: Path) -> None:
     assert "did you mean" not in refused(file, "training.schedule=zzz")
 
 
+def test_a_section_that_an_override_has_added_to_is_of_file_and_override(file: Path) -> None:
+    override = "training.max_updates=null"
+    line = 1 + TEXT.splitlines().index("training:")
+    assert refused(file, override).startswith(
+        f"{file}, line {line}, with override {override!r}: training: give"
+    )
+    # What it replaces is its own.
+    assert refused(file, "training=3").startswith("override 'training=3': training: found 3")
+
+
+def test_an_unknown_key_in_a_list_gets_the_nearest(file: Path) -> None:
+    override = "search={algorithm: lols, cost: {name: sum, terms: [{name: bleu, wieght: 2}]}}"
+    message = refused(file, override)
+    assert (
+        "unknown key search.cost.terms.0.wieght; did you mean weight? allowed here: name, weight, unit"
+        in message
+    )
+
+
 def test_all_errors_are_told_at_once(file: Path) -> None:
     message = refused(file, "seed=-1", "training.max_updates=0", "nothing=1")
     assert len(message.splitlines()) == 3
@@ -339,6 +358,7 @@ def test_all_errors_are_told_at_once(file: Path) -> None:
             "set filters.duplicates keep, or streaming false",
         ),
         (["data.block=0"], "data.block", "1"),
+        (["tokenizer.character_coverage=0.95"], "tokenizer.character_coverage", "equal to 0.98"),
         (
             ["data={streaming: true, fold: {of: 2}}"],
             "data",

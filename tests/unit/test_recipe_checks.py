@@ -266,6 +266,31 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"roll_out": {"mix_unit": "decision"}},
         "roll_out.mix_unit has no effect without roll_out.policy mixed",
     ),
+    "the course of a mixture that is none": (
+        "aggrevated",
+        {"roll_in": {"p_reference": {"schedule": "linear"}}},
+        "roll_in.p_reference.schedule has no effect without roll_in.policy mixed",
+    ),
+    "the course of a mixture that nothing finishes by": (
+        "bandit_lols",
+        {"roll_out": {"p_reference": {"schedule": "linear"}}},
+        "roll_out.p_reference.schedule has no effect without roll_out.policy mixed",
+    ),
+    "a reference that nobody asks": (
+        "reinforce",
+        {"reference": {"name": "bleu"}},
+        "reference.name has no effect without a reference that is asked",
+    ),
+    "a bad reference beside experts": (
+        "imitkd",
+        {"roll_in": {"policy": "learned"}, "reference": {"quality": "bad"}},
+        "reference.quality has no effect without a reference that is asked",
+    ),
+    "smoothing of edits": (
+        "aggrevated",
+        {"cost": {"name": "edit_distance", "smoothing": "exp"}},
+        "cost.smoothing has no effect without cost.name bleu",
+    ),
     "simulations without a tree": ("lols", {"reference": {"simulations": 8}}, "reference.name mcts"),
     "noise of an optimal reference": ("lols", {"reference": {"noise": 0.1}}, "reference.quality suboptimal"),
     "so many of all states": ("ocd", {"decisions": {"per_sentence": 5}}, "decisions.states uniform"),

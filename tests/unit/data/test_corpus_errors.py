@@ -27,6 +27,8 @@ def test_different_line_counts(tmp_path: Path, cache: Path) -> None:
 def test_a_table_with_a_header(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("de\ten\nder Hund\tthe dog\n")
     assert "train.tsv, line 1: names the languages; a table has no header" in refused(tmp_path)
+    (tmp_path / "train.tsv").write_text("en\tde\nthe dog\tder Hund\n")
+    assert "remove this line, and source and target change places" in refused(tmp_path)
     (tmp_path / "train.tsv").write_text("der Hund\tthe dog\nde\ten\n")
     assert len(load(tmp_path)) == 2
 

@@ -226,6 +226,22 @@ def test_too_small_a_vocabulary_names_the_smallest_size(tmp_path: Path) -> None:
     assert len(train(tmp_path, vocab_size=smallest)) == smallest
 
 
+@pytest.mark.parametrize("text", ["", " "])
+def test_a_corpus_without_a_character(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="text of both languages is empty, or its lines are all blank"):
+        train_tokenizer(
+            [text],
+            [text],
+            algorithm="unigram",
+            vocab_size=300,
+            joint=True,
+            byte_fallback=True,
+            character_coverage=1.0,
+            directory=tmp_path,
+            seed=1,
+        )
+
+
 def test_empty_corpus(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="text of the source language is empty"):
         train_tokenizer(
@@ -344,6 +360,23 @@ def test_a_sentencepiece_model_of_others(ids: dict[str, Any], tmp_path: Path) ->
             assert UNKNOWN in encoded[2]
             assert all(sequence[-1] == EOS for sequence in encoded)
         assert decode(ours, encode_targets(ours, TARGETS)) == TARGETS
+
+
+@pytest.mark.parametrize(("piece", "ids"), [("<pad>", {}), ("</s>", {"eos_id": -1})])
+def test_a_sentencepiece_model_whose_texts_may_hold_a_special_token(
+    piece: str, ids: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its piece would take the place of padding or of the end."""
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SOURCES + TARGETS),
+        model_prefix=str(tmp_path / "others"),
+        vocab_size=300,
+        user_defined_symbols=[piece],
+        minloglevel=2,
+        **ids,
+    )
+    with pytest.raises(UserError, match=rf"others\.model: has the piece {piece}.*user_defined_symbols"):
+        load_tokenizer(tmp_path / "others.model")
 
 
 def test_a_file_that_is_no_sentencepiece_model(tmp_path: Path) -> None:

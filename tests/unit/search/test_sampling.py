@@ -55,22 +55,6 @@ def test_half_precision_scores_are_summed_in_full_precision() -> None:
     assert abs(int(kept.isfinite().sum()) - 15_000) <= 1
 
 
-def test_a_token_that_cannot_be_is_not_drawn_where_the_sum_rises_by_rounding(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A sum in parts, as a GPU's, may."""
-    whole = Tensor.cumsum
-
-    def in_parts(weights: Tensor, dim: int) -> Tensor:
-        total = whole(weights, dim)
-        total[:, 1] += 0.25
-        return total
-
-    monkeypatch.setattr(Tensor, "cumsum", in_parts)
-    scores = torch.tensor([[0.0, -torch.inf, -0.1]])
-    assert sample(scores, torch.tensor([0.55])).tolist() == [0]
-
-
 def test_each_of_the_distinct_is_drawn_from_what_those_before_it_left_however_little() -> None:
     count = 4000
     grid = (torch.arange(count) + 0.5) / count

@@ -45,6 +45,12 @@ def test_the_launcher_does_not_divide_gradients(monkeypatch: pytest.MonkeyPatch)
     assert build_accelerator(recipe_of(), "run").gradient_accumulation_steps == 1
 
 
+def test_attention_is_none_that_is_planned_anew_for_each_shape() -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    build_accelerator(recipe_of(), "run")
+    assert not torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+
+
 def test_schedule_average_and_limits_are_those_of_the_recipe() -> None:
     falling = recipe_of(schedule="linear", warmup_updates=7, final_rate=0.25)
     assert build_schedule(falling) == Schedule("linear", 7, 0.25)
