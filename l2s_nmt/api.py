@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypedDict, Unpack
 
+from l2s_nmt.arguments import is_whole, listed, texts, whole
+from l2s_nmt.arguments import path as path_of
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.draw import Sampling
 from l2s_nmt.evaluation.likelihood import Likelihood, likelihood_by_run
@@ -21,25 +23,25 @@ from l2s_nmt.explanation.pairs import choose_pairs
 from l2s_nmt.explanation.subject import load_subjects
 from l2s_nmt.explanation.types import Explanation
 from l2s_nmt.explanation.write import write_explanation
+from l2s_nmt.files import refuse_unwritable_folder, writing_to
 from l2s_nmt.languages import BleuTokenizer
-from l2s_nmt.plain_text import refuse_surrogates, shorten
+from l2s_nmt.plain_text import shorten
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.recipe_file import read_recipe
 from l2s_nmt.run import Run, WeightsName, locked
 from l2s_nmt.training.train import train as train_run
 
-T = TypeVar("T")
 AnyRun = Run | str | Path
 """A run that has been trained, or the directory of one."""
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: AnyRun) -> Run:
     """A run that has been trained.
 
     Raises:
         UserError: the path is no run directory.
     """
-    run = Run(Path(path))
+    run = path if isinstance(path, Run) else Run(path_of(path, "run"))
     run.read_recipe()
     return run
 
@@ -101,8 +103,9 @@ def train(recipe: Recipe | str | Path, output: str | Path) -> Run:
         Interrupted: a signal came; the same call goes on.
     """
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    with locked(Path(output)):
-        return train_run(chosen, output)
+    folder = path_of(output, "output")
+    with locked(folder):
+        return train_run(chosen, folder)
 
 
 def translate(run: AnyRun, sources: Sequence[str], **options: Unpack[TranslatorOptions]) -> list[str]:
@@ -117,7 +120,7 @@ def translate(run: AnyRun, sources: Sequence[str], **options: Unpack[TranslatorO
         UserError: the run has no such weights, a sentence is too long for the model, or an option is none that can
             be.
     """
-    sentences = _texts(sources, "sources")
+    sentences = texts(sources, "sources")
     return load_translator(run, **options)(sentences)
 
 
@@ -136,13 +139,12 @@ def n_best(
         UserError: the run has no such weights, a sentence is too long for the model, there are fewer beams, or an
             option is none that can be.
     """
-    sentences = _texts(sources, "sources")
-    if number < 1:
-        raise UserError(f"number is {number}; give 1 or more")
+    sentences = texts(sources, "sources")
+    whole(number, "number")
     beam = options.get("beam")
     if beam is None and options.get("sampling") is None:
         options["beam"] = max(_run(run).read_recipe().evaluation.beam, number)
-    elif beam is not None and 1 <= beam < number:
+    elif is_whole(beam) and beam is not None and beam < number:
         raise UserError(f"a beam of {beam} has no {number} best; give more beams, or leave beam out")
     return load_translator(run, **options).best(sentences, number)
 
@@ -175,9 +177,9 @@ def score(
         UserError: numbers differ, a text stands where a list of texts is meant, a sentence is too long for the model,
             or there is no such cost.
     """
-    run, translations = _run(run), _texts(translations, "translations")
-    theirs = [_texts(texts, "references of a source") for texts in _list(references, "references")]
-    chosen = None if costs is None else _texts(costs, "costs")
+    run, translations = _run(run), texts(translations, "translations")
+    theirs = [texts(each, "references of a source") for each in listed(references, "references")]
+    chosen = None if costs is None else texts(costs, "costs")
     if sources is None:
         if theirs:
             raise UserError("references belong to sources; give these as well, or leave them out")
@@ -185,7 +187,7 @@ def score(
     elif split is not None:
         raise UserError("sources and split both say what is translated; give one of them")
     else:
-        sentences = _texts(sources, "sources")
+        sentences = texts(sources, "sources")
         given = theirs or [[] for _ in sentences]
         if len(given) != len(sentences):
             raise UserError(f"{len(sentences)} sources, but references for {len(given)}")
@@ -246,17 +248,21 @@ def compare(
     Raises:
         UserError: runs or data are unsound, or do not belong together.
     """
-    if exposure is not None and exposure < 1:
-        raise UserError(f"exposure is {exposure}; give 1 or more, or leave it out")
-    if not (chosen := _texts(splits, "splits")):
+    if exposure is not None:
+        whole(exposure, "exposure")
+    folder = None if output is None else path_of(output, "output")
+    if not (chosen := texts(splits, "splits")):
         raise UserError("no split is given")
     options = Options(chosen, beam, length_penalty, exposure, comet, bleu_tokenizer)
     prepared = prepare(group_systems([str(run.path) for run in _runs(runs)]), options)
+    if folder is not None:
+        refuse_unwritable_folder(folder)
     for run, split, decoding in prepared.evaluations():
         evaluate_run(run, split, decoding)
     comparison = compare_prepared(prepared)
-    if output is not None:
-        write_comparison(comparison, Path(output))
+    if folder is not None:
+        with writing_to(folder):
+            write_comparison(comparison, folder)
     return comparison
 
 
@@ -284,13 +290,19 @@ def explain(
     Raises:
         UserError: there is no such sentence, or a run cannot be loaded.
     """
-    if candidates < 1:
-        raise UserError(f"candidates is {candidates}; give 1 or more")
-    chosen, theirs = _runs(runs), _texts(references, "references")
-    pairs = choose_pairs(chosen, sentence=sentence, references=theirs, split=split, numbers=numbers)
+    whole(candidates, "candidates")
+    if sentence is not None:
+        texts([sentence], "sentence")
+    folder = None if output is None else path_of(output, "output")
+    chosen, theirs = _runs(runs), texts(references, "references")
+    which = [whole(number, "a number of a sentence") for number in listed(numbers, "numbers")]
+    pairs = choose_pairs(chosen, sentence=sentence, references=theirs, split=split, numbers=which)
+    if folder is not None:
+        refuse_unwritable_folder(folder)
     explanation = explain_pairs(*load_subjects(chosen, candidates), pairs, candidates)
-    if output is not None:
-        write_explanation(explanation, Path(output))
+    if folder is not None:
+        with writing_to(folder):
+            write_explanation(explanation, folder)
     return explanation
 
 
@@ -313,32 +325,7 @@ def _runs(runs: AnyRun | Sequence[AnyRun]) -> list[Run]:
     Raises:
         UserError: there is none, or what is given is none.
     """
-    found = [_run(one) for one in ([runs] if isinstance(runs, AnyRun) else runs)]
+    found = [_run(one) for one in ([runs] if isinstance(runs, AnyRun) else listed(runs, "runs"))]
     if not found:
         raise UserError("no run is given")
     return found
-
-
-def _list(given: Iterable[T], name: str) -> list[T]:
-    """What is given as a list, an array, or a column of a table.
-
-    Raises:
-        UserError: a text stands there, whose characters it would be.
-    """
-    if isinstance(given, str):
-        raise UserError(f"{name}: {shorten(repr(given))} is one text; give a list of texts")
-    return list(given)
-
-
-def _texts(given: Iterable[str], name: str) -> list[str]:
-    """Likewise, of texts.
-
-    Raises:
-        UserError: something else is among them, or what no encoding can write.
-    """
-    texts = _list(given, name)
-    for number, text in enumerate(texts, start=1):
-        if not isinstance(text, str):
-            raise UserError(f"{name}, number {number}: {shorten(repr(text))} is no text")
-        refuse_surrogates(text, f"{name}, number {number}:")
-    return texts

@@ -102,6 +102,29 @@ def try_writing(folder: Path) -> None:
     probe.unlink(missing_ok=True)  # another process may have tried the same
 
 
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """What cannot be written within is the user's to solve.
+
+    Raises:
+        UserError: names the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
+
+
+def refuse_unwritable_folder(folder: Path) -> None:
+    """See that files can be written into a folder that a person named.
+
+    Raises:
+        UserError: they cannot.
+    """
+    with writing_to(folder):
+        try_writing(folder)
+
+
 def is_folder(path: str | Path) -> bool:
     """Whether it is a folder; no path at all (too long, or with a NUL) is none, where ``Path.is_dir`` raises."""
     return os.path.isdir(path)

@@ -20,6 +20,8 @@ from typing import Any
 
 from pydantic import RootModel, TypeAdapter, ValidationError
 
+from l2s_nmt.arguments import path as path_of
+from l2s_nmt.arguments import texts
 from l2s_nmt.errors import UserError
 from l2s_nmt.plain_text import shorten
 from l2s_nmt.recipe import Recipe
@@ -47,12 +49,13 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: the file cannot be read, or something in it is unknown, of a wrong type or impossible.
     """
-    if isinstance(overrides, str):
-        raise UserError(f"overrides: {overrides!r} is one text; give a list of texts")
-    text = _read_text(Path(path))
+    if isinstance(path, Mapping):
+        raise UserError(f"{shorten(repr(path))} is no file; make a recipe of it by l2s_nmt.make_recipe")
+    items = texts(overrides, "overrides")
+    text = _read_text(path_of(path, "recipe"))
     given, lines = _parse(text, str(path))
     sources: dict[KeyPath, str] = {}
-    for item in overrides:
+    for item in items:
         settings = parse_overrides([item])
         given = put_over(given, settings)
         sources.update(dict.fromkeys(_paths(settings), _shown(item)))
@@ -65,6 +68,8 @@ def make_recipe(settings: Mapping[str, Any]) -> Recipe:
     Raises:
         UserError: something in it is unknown, of a wrong type or impossible.
     """
+    if not isinstance(settings, Mapping):
+        raise UserError(f"{shorten(repr(settings))} is no mapping of keys to values; give a dict")
     return _validate(dict(settings), "recipe", {}, {})
 
 

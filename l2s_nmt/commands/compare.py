@@ -9,7 +9,7 @@ import typer
 
 from l2s_nmt.commands.evaluate import evaluate_split
 from l2s_nmt.commands.options import BeamOption, PenaltyOption
-from l2s_nmt.commands.terminal import console, progress, say, writing_to
+from l2s_nmt.commands.terminal import console, progress, say
 from l2s_nmt.commands.texts import read_lines, read_references
 from l2s_nmt.errors import UserError
 from l2s_nmt.languages import BleuTokenizer
@@ -77,7 +77,7 @@ def compare(
     from l2s_nmt.evaluation.report import render_terminal, write_comparison
     from l2s_nmt.evaluation.systems import Options, compare_prepared, group_systems, prepare
     from l2s_nmt.evaluation.texts import decoding_text
-    from l2s_nmt.files import try_writing
+    from l2s_nmt.files import refuse_unwritable_folder, writing_to
     from l2s_nmt.processes import together
 
     of_runs = {
@@ -95,8 +95,7 @@ def compare(
             options = Options(split or ["test"], beam, length_penalty, exposure, comet, bleu_tokenizer)
             prepared = prepare(group_systems(systems), options, given)
             if processes.is_main:
-                with writing_to(output):
-                    try_writing(output)
+                refuse_unwritable_folder(output)
         for run, name, decoding in prepared.evaluations():
             evaluate_split(run, name, decoding, processes)
     if not processes.is_main:

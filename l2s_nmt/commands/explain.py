@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from l2s_nmt.commands.terminal import console, say, writing_to
+from l2s_nmt.commands.terminal import console, say
 
 
 def explain(
@@ -50,10 +50,12 @@ def explain(
     from l2s_nmt.explanation.subject import load_subjects
     from l2s_nmt.explanation.terminal import render_terminal
     from l2s_nmt.explanation.write import write_explanation
+    from l2s_nmt.files import refuse_unwritable_folder, writing_to
     from l2s_nmt.run import Run
 
     opened = [Run(path) for path in runs]
     pairs = choose_pairs(opened, sentence=sentence, references=reference, split=split, numbers=index)
+    refuse_unwritable_folder(output)
     explanation = look(*load_subjects(opened, candidates), pairs, candidates)
     with writing_to(output):
         write_explanation(explanation, output)

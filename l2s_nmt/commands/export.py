@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from l2s_nmt.commands.options import RunArgument, WeightsOption
-from l2s_nmt.commands.terminal import note, progress, say, writing_to
+from l2s_nmt.commands.terminal import note, progress, say
 
 if TYPE_CHECKING:
     from huggingface_hub import RepoUrl
@@ -70,6 +70,7 @@ def export(
 
 def _convert(run: Run, output: Path, quantization: Quantization, split: str, weights: WeightsName) -> None:
     from l2s_nmt.export.write import export_run
+    from l2s_nmt.files import writing_to
     from l2s_nmt.processes import ALONE
 
     with progress(f"{run.name}: {split}, by both models", None, ALONE) as advance, writing_to(output):

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from l2s_nmt.commands.terminal import writing_to
-
 
 def recipes(
     name: Annotated[
@@ -21,7 +19,7 @@ def recipes(
 ) -> None:
     """List the recipes that come with the project, or copy one out."""
     from l2s_nmt.errors import UserError
-    from l2s_nmt.files import write_text
+    from l2s_nmt.files import write_text, writing_to
     from l2s_nmt.shipped import list_recipes, read_recipe_text
 
     if name is None and output is not None:

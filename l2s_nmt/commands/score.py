@@ -85,6 +85,9 @@ def _texts(
         raise UserError("score: --references belong to --sources; give --sources FILE, or leave them out")
     if sources is not None and split is not None:
         raise UserError("score: --sources and --split both say what is translated; give one of them")
+    files = [translations, *([] if sources is None else [sources]), *references]
+    if files.count(STANDARD_INPUT) > 1:
+        raise UserError("score: standard input (-) is given twice, and can be read once; give a file")
     recipe = run.read_recipe()
     lines = read_lines(translations)
     if sources is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -24,21 +23,6 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 120)
-
-
-@contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """What cannot be written within is the user's to solve.
-
-    Raises:
-        UserError: names the path.
-    """
-    from l2s_nmt.errors import UserError
-
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
 
 
 class Advance:

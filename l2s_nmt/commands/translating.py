@@ -13,10 +13,11 @@ import xxhash
 
 from l2s_nmt.commands.lines_in import as_they_come, from_a_person, in_windows, standard_input
 from l2s_nmt.commands.lines_out import GrowingFile, print_lines
-from l2s_nmt.commands.terminal import note, progress, writing_to
+from l2s_nmt.commands.terminal import note, progress
 from l2s_nmt.commands.texts import read_lines
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.translate import Translator
+from l2s_nmt.files import writing_to
 from l2s_nmt.processes import Processes
 
 Windows = Iterator[list[str]]

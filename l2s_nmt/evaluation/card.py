@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from contextlib import suppress
 from typing import Any, get_args
@@ -23,6 +24,8 @@ from l2s_nmt.run import Run, WeightsName, hub_data, read_metrics
 from l2s_nmt.search.algorithms import ALGORITHMS
 from l2s_nmt.weights import weights_digest
 
+_PATH = re.compile(r"(?:(?<=^-\w)|(?<![\w.~/:]))/[^\s,\]}\"']+")
+"""One from the root: in a list, in a mapping, or behind an option of one letter."""
 POINTS = 12
 """Validations in the table of the curve."""
 
@@ -141,8 +144,8 @@ def _training(recipe: Recipe, metrics: list[dict[str, Any]], environment: dict[s
     if metrics:
         last = metrics[-1]
         rows["training"] = (
-            f"{last['update']:,} updates, {last['sentences']:,} sentences, {last['roll_outs']:,} roll-outs, "
-            f"{last['minutes']:.1f} minutes"
+            f"{last['update']:,} updates, {last.get('sentences', 0):,} sentences, "
+            f"{last.get('roll_outs', 0):,} roll-outs, {last.get('minutes', 0.0):.1f} minutes"
         )
     hardware = [*environment.get("gpus", []), environment.get("processor")]
     rows["hardware"] = ", ".join(str(part) for part in hardware if part) + (
@@ -165,7 +168,9 @@ def _corpus(data: Data) -> str:
 
 
 def _curve(metrics: list[dict[str, Any]]) -> str:
-    points = [line for line in metrics if line["kind"] == "validation"]
+    points = [
+        line for line in metrics if line.get("kind") == "validation" and {"bleu", "minutes"} <= line.keys()
+    ]
     if not points:
         return ""
     step = -(-len(points) // POINTS)
@@ -187,15 +192,16 @@ def _curve(metrics: list[dict[str, Any]]) -> str:
 
 
 def _again(recipe: Recipe, environment: dict[str, Any]) -> str:
-    command = shlex.join(_shown(argument) for argument in environment.get("command", []))
+    command = shlex.join(_shown(str(argument)) for argument in environment.get("command", []))
     made = _fenced(command, "bash") if command else "`l2s_nmt.train` in a Python program"
     return f"## Made by\n\n{made}\n\nwith the recipe\n\n{_fenced(dump_recipe(recipe), 'yaml')}"
 
 
 def _shown(argument: str) -> str:
-    """An argument of the command, without where things are: a path, or key=path."""
+    """An argument of the command, without where things are: a path, by itself or within."""
     name, equals, value = argument.partition("=")
-    return f"{name}={_last_name(value)}" if equals else _last_name(argument)
+    shown = f"{name}={_last_name(value)}" if equals else _last_name(argument)
+    return _PATH.sub(lambda found: _last_name(found[0]), shown)
 
 
 def _fenced(text: str, language: str) -> str:
@@ -216,4 +222,9 @@ def _environment(run: Run) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    kinds = {"gpus": list, "processor": str, "processes": int, "packages": dict, "command": list}
+    return {
+        name: found[name]
+        for name, kind in kinds.items()
+        if isinstance(found, dict) and isinstance(found.get(name), kind)
+    }

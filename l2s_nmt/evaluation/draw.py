@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from l2s_nmt.arguments import is_number, is_whole
 from l2s_nmt.errors import UserError
 from l2s_nmt.model import Policy
 from l2s_nmt.search.randomness import Draws
@@ -32,13 +33,16 @@ class Sampling:
     """Decides the draws, with the place of the sentence in the input: not the batch that it is in."""
 
     def __post_init__(self) -> None:
+        warm = is_number(self.temperature) and COLDEST <= self.temperature < math.inf
+        share = self.top_p is None or (is_number(self.top_p) and 0 < self.top_p <= 1)
         for name, value, fits, what in (
-            ("temperature", self.temperature, COLDEST <= self.temperature < math.inf, f"{COLDEST:g} or more"),
-            ("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "1 or more"),
-            ("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("temperature", self.temperature, warm, f"{COLDEST:g} or more"),
+            ("top_k", self.top_k, self.top_k is None or is_whole(self.top_k), "1 or more"),
+            ("top_p", self.top_p, share, "above 0 and at most 1"),
+            ("seed", self.seed, is_whole(self.seed, 0), "0 or more"),
         ):
             if not fits:
-                raise UserError(f"{name} of sampling is {value}; it must be {what}")
+                raise UserError(f"{name} of sampling is {value!r}; it must be {what}")
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from l2s_nmt.architecture import load_model
+from l2s_nmt.arguments import is_number, is_whole, texts, whole
 from l2s_nmt.data.corpus import describe_split, load_split
 from l2s_nmt.data.tokenizer import load_tokenizer
 from l2s_nmt.errors import UserError
@@ -54,6 +55,7 @@ def read_test_set(recipe: Recipe, split: str) -> TestSet:
     Raises:
         UserError: it is missing or unsound.
     """
+    texts([split], "split")
     place = corpus_place(recipe.data)
     dataset = load_split(split, **place)
     return TestSet(split, dataset["source"][:], dataset["references"][:], describe_split(split, **place))
@@ -66,10 +68,10 @@ def decoding_of(recipe: Recipe, *, beam: int | None = None, length_penalty: floa
         UserError: there are no beams, a length penalty for a single one, or one that is no number of use.
     """
     own = recipe.evaluation
-    if beam is not None and not 1 <= beam <= MOST_BEAMS:
-        raise UserError(f"beam is {beam}; give 1 to {MOST_BEAMS:,}")
-    if length_penalty is not None and not abs(length_penalty) <= MOST_PENALTY:
-        raise UserError(f"length penalty is {length_penalty}; give -{MOST_PENALTY} to {MOST_PENALTY}")
+    if beam is not None and not (is_whole(beam) and beam <= MOST_BEAMS):
+        raise UserError(f"beam is {beam!r}; give 1 to {MOST_BEAMS:,}")
+    if length_penalty is not None and not (is_number(length_penalty) and abs(length_penalty) <= MOST_PENALTY):
+        raise UserError(f"length penalty is {length_penalty!r}; give -{MOST_PENALTY} to {MOST_PENALTY}")
     if length_penalty is not None and (own.beam if beam is None else beam) == 1:
         raise UserError(
             "the length penalty ranks several beams, and there is one; leave it out, or give more beams"
@@ -114,8 +116,8 @@ def load_translator(
     Raises:
         UserError: it is no run, or has no weights yet; or the beam, the length penalty or the tokens are none.
     """
-    if batch_tokens is not None and batch_tokens < 1:
-        raise UserError(f"batch_tokens is {batch_tokens}; give 1 or more")
+    if batch_tokens is not None:
+        whole(batch_tokens, "batch_tokens")
     recipe = run.read_recipe()
     folder = run.weights(weights)
     model = load_model(folder)

@@ -252,17 +252,20 @@ def _seed_groups(paths: Sequence[Path], short: dict[Path, str]) -> list[Group]:
     if len(seeds) < len(paths):
         return [Group(short[path], (path,)) for path in paths]
     in_order = tuple(seeds[each] for each in sorted(seeds))
-    return [Group(_common_name([short[path] for path in in_order]), in_order)]
+    return [Group(_common_name(in_order, short), in_order)]
 
 
-def _common_name(names: Sequence[str]) -> str:
-    """What the names of the seeds begin with, without the word seed; else the first one."""
+def _common_name(paths: Sequence[Path], short: dict[Path, str]) -> str:
+    """What the names of the seeds begin with, without the word seed; else their folder's, or the first one."""
+    names = [short[path] for path in paths]
     if len(names) == 1:
         return names[0]
     first, last = min(names), max(names)
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     common = first[:length]
-    return re.sub(r"[-_./ ]*(seeds?)?[-_./ ]*\d*$", "", common) or names[0]
+    folders = {path.resolve().parent.name for path in paths}
+    folder = folders.pop() if len(folders) == 1 else ""
+    return re.sub(r"[-_./ ]*(seeds?)?[-_./ ]*\d*$", "", common) or folder or names[0]
 
 
 def _unambiguous(groups: Sequence[Group], short: dict[Path, str]) -> list[Group]:

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from l2s_nmt.arguments import is_whole, texts
 from l2s_nmt.data.tokenizer import decode, encode_sources
 from l2s_nmt.decoder_state import CACHE, beam_cache
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.draw import Sampling, draw
 from l2s_nmt.evaluation.probability import log_probabilities
 from l2s_nmt.model import Policy
-from l2s_nmt.plain_text import shorten
 from l2s_nmt.processes import ALONE, Processes
 
 T = TypeVar("T")
@@ -118,8 +118,8 @@ class Translator:
         def write(rows: Sequence[int], source: Batch) -> list[str]:
             return decode(self.tokenizer, self._write(source, rows, 1))
 
-        self._refuse(sources)
-        return [text or "" for text in self._shared(sources, 1, write, origin, before, done)]
+        sentences = texts(sources, "sources")
+        return [text or "" for text in self._shared(sentences, 1, write, origin, before, done)]
 
     def best(
         self,
@@ -152,17 +152,13 @@ class Translator:
                 groups if self.sampling else [sorted(group, key=lambda one: -one.score) for group in groups]
             )
 
-        self._refuse(sources, number)
-        return [group or [] for group in self._shared(sources, number, write, origin, before, done)]
-
-    def _refuse(self, sources: Sequence[str], number: int = 1) -> None:
-        if isinstance(sources, str):
-            raise UserError(f"{shorten(repr(sources))} is one text; give a list of texts")
+        sentences = texts(sources, "sources")
         beams = self.model.generation_config.num_beams
-        if number < 1 or (self.sampling is None and number > beams):
+        if not is_whole(number) or (self.sampling is None and number > beams):
             raise UserError(
-                f"number is {number}; give 1 {'or more' if self.sampling else f'to {beams}, the beams'}"
+                f"number is {number!r}; give 1 {'or more' if self.sampling else f'to {beams}, the beams'}"
             )
+        return [group or [] for group in self._shared(sentences, number, write, origin, before, done)]
 
     def check(self, sources: Sequence[str], origin: str, before: int = 0) -> None:
         """Refuse a sentence that is longer than the model's positions.

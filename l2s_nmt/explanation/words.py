@@ -17,7 +17,11 @@ _SPACE = "\u2581"
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[Token]:
     """Target tokens as people read them."""
-    pieces = tokenizer.convert_ids_to_tokens(list(ids))
+    # A model may have scores for more than there are pieces.
+    pieces = [
+        piece or f"<{token}>"
+        for token, piece in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True)
+    ]
     special = set(tokenizer.all_special_ids)
     return [
         Token(

@@ -48,14 +48,22 @@ def draw(study: Study) -> None:
     """Write ``table.md`` and ``curves.svg`` beside the figures.
 
     Raises:
-        UserError: there are no figures yet.
+        UserError: there are no figures yet, or some are damaged.
     """
     found = read_figures(study)
+    try:
+        table, curves = _table_of(study, found), _curves(found, "minutes")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{study.results}: damaged figures ({error!r}); run the plan again") from error
+    write_text(study.results / "table.md", table)
+    write_text(study.results / "curves.svg", curves)
+
+
+def _table_of(study: Study, found: Found) -> str:
     parts = [f"# {plain(study.plan.title)}", overview(found)]
     parts += [_details(split, beam, comparison) for (split, beam), comparison in found.items()]
     parts += _reasons(study, found)
-    write_text(study.results / "table.md", "\n\n".join(parts) + "\n")
-    write_text(study.results / "curves.svg", _curves(found, "minutes"))
+    return "\n\n".join(parts) + "\n"
 
 
 def read_figures(study: Study) -> Found:
@@ -84,7 +92,7 @@ def _read(study: Study, split: str, beam: int) -> Values:
             raise ValueError("it holds no comparison")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no figures to draw; run the plan first") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error!r}); run the plan again") from error
     return values
 

@@ -118,9 +118,15 @@ class Study:
             plan = TypeAdapter(Plan).validate_json(json.dumps(values, default=str))
         except ValidationError as error:
             problems = (
-                f"{path}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+                f"{path}: {'.'.join(map(str, item['loc'])) or 'a plan needs title and systems'}: {item['msg']}"
+                for item in error.errors()
             )
             raise UserError("\n".join(problems)) from None
+        own = {"start", path.stem, *([Path(plan.start).stem] if plan.start else [])}
+        for name in sorted(own & plan.others.keys()):
+            raise UserError(
+                f"{path}: others.{name}: the plan has that name or its start; give it another one"
+            )
         names = [START, *plan.names.values()] if plan.start else [*plan.names.values()]
         for name in names:
             if names.count(name) > 1:

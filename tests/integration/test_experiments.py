@@ -382,7 +382,16 @@ def test_without_figures_there_is_nothing_to_draw(plan: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "text",
-    ["{}", "[]", "{", '{"systems": []}', '{"systems": [{}]}', '{"systems": [1]}', '{"systems": {"name": 1}}'],
+    [
+        "{}",
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"systems": []}',
+        '{"systems": [{}]}',
+        '{"systems": [1]}',
+        '{"systems": {"name": 1}}',
+    ],
 )
 def test_damaged_figures_are_not_drawn(text: str, plan: Path, tmp_path: Path) -> None:
     study = Study.read(plan, tmp_path / "runs", None)
@@ -390,6 +399,17 @@ def test_damaged_figures_are_not_drawn(text: str, plan: Path, tmp_path: Path) ->
     (study.results / "test.beam1.json").write_text(text)
     with pytest.raises(UserError, match=r"test.beam1.json: cannot be read \(.*\); run the plan again"):
         draw(study)
+
+
+def test_figures_that_are_not_whole_are_not_drawn(plan: Path, tmp_path: Path) -> None:
+    study = Study.read(plan, tmp_path / "runs", None)
+    study.results.mkdir(parents=True)
+    for split in study.plan.splits:
+        for beam in study.plan.beams:
+            (study.results / f"{split}.beam{beam}.json").write_text('{"systems": [{"name": "a"}]}')
+    with pytest.raises(UserError, match=r"damaged figures \(KeyError.*\); run the plan again"):
+        draw(study)
+    assert not (study.results / "table.md").exists()
 
 
 @pytest.mark.parametrize("option", ["--jobs=0", "--threads=0", "--threads=-3"])
@@ -435,6 +455,8 @@ def test_no_jobs_and_no_threads_are_refused(option: str) -> None:
             "others: {a: {recipe: start.yaml, settings: {tokenizer: runs/x}}}",
             "first.yaml: others.a: recipe: tokenizer: found",
         ),
+        ("others: {start: {recipe: start.yaml}}", "first.yaml: others.start: the plan has that name"),
+        ("others: {first: {recipe: start.yaml}}", "first.yaml: others.first: the plan has that name"),
         ("[", "first.yaml"),
     ],
 )

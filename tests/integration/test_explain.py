@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import l2s_nmt
@@ -230,10 +231,46 @@ def test_what_the_function_cannot_do_is_refused(after: Path, tmp_path: Path) -> 
             "source 2 has no references; give some of each",
         ),
         (lambda: l2s_nmt.read_recipe(after / "recipe.yaml", "seed=2"), "overrides: 'seed=2' is one text"),
+        (lambda: l2s_nmt.read_recipe(after / "recipe.yaml", [1]), "overrides, number 1: 1 is no text"),  # type: ignore[list-item]
+        (lambda: l2s_nmt.read_recipe({"seed": 1}), "make a recipe of it by l2s_nmt.make_recipe"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.read_recipe(None), "recipe is None; give the name of a file"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.make_recipe("x"), "'x' is no mapping of keys to values"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.train({"seed": 1}, tmp_path), "make a recipe of it by l2s_nmt.make_recipe"),  # type: ignore[arg-type]
+        (
+            lambda: l2s_nmt.train(after / "recipe.yaml", None),  # type: ignore[arg-type]
+            "output is None; give the name of a file or folder",
+        ),
+        (lambda: l2s_nmt.open_run(None), "run is None; give the name of a file or folder"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.compare(5), "runs: 5 is no list"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.compare(run, splits=None), "splits: None is no list"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.compare(run, exposure="5"), "exposure is '5'; give 1 or more"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.evaluate(run, split=5), "split, number 1: 5 is no text"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.explain(run, numbers=7), "numbers: 7 is no list"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.explain(run, numbers=["7"]), "a number of a sentence is '7'"),  # type: ignore[list-item]
+        (lambda: l2s_nmt.explain(run, sentence=5), "sentence, number 1: 5 is no text"),  # type: ignore[arg-type]
+        (lambda: l2s_nmt.explain(run, candidates="5"), "candidates is '5'; give 1 or more"),  # type: ignore[arg-type]
     ]
     for call, message in calls:
         with pytest.raises(l2s_nmt.UserError, match=message):
             call()
+
+
+def test_a_report_that_cannot_be_written_is_known_before_the_work(after: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("no folder")
+    for call in (l2s_nmt.explain, l2s_nmt.compare):
+        with pytest.raises(l2s_nmt.UserError, match="taken: cannot be written"):
+            call(after, output=taken)
+    assert f"{taken}: cannot be written" in command("explain", after, "--output", taken).error()
+
+
+def test_a_run_that_is_open_may_be_opened(after: Path) -> None:
+    run = l2s_nmt.open_run(after)
+    assert l2s_nmt.open_run(run).path == run.path
+
+
+def test_numbers_may_come_from_an_array(after: Path) -> None:
+    assert len(l2s_nmt.explain(after, numbers=np.array([2, 1])).sentences) == 2  # type: ignore[arg-type]
 
 
 def test_a_cost_that_is_not_finite_is_no_traceback(

@@ -71,6 +71,8 @@ def test_translations_from_standard_input(run: Path, written: Path) -> None:
     outcome = done(command("score", run, "-", stdin=written.read_bytes()))
     assert outcome.out == command("score", run, written).out
     assert "standard input has 1 lines" in command("score", run, "-", stdin=b"one").error()
+    twice = command("score", run, "-", "--sources", "-", stdin=b"one\n").error()
+    assert "standard input (-) is given twice" in twice
     assert "standard input, line 2: not UTF-8" in command("score", run, "-", stdin=b"a\n\xff\n").error()
 
 

@@ -308,6 +308,18 @@ SAMPLING = l2s_nmt.Sampling()
         (lambda run: l2s_nmt.Sampling(temperature=-1.0), "temperature of sampling is -1.0"),
         (lambda run: l2s_nmt.Sampling(temperature=1e-40), "temperature of sampling is 1e-40"),
         (lambda run: l2s_nmt.Sampling(top_k=0), "top_k of sampling is 0; it must be 1 or more"),
+        (lambda run: l2s_nmt.Sampling(temperature="1"), "temperature of sampling is '1'"),  # type: ignore[arg-type]
+        (lambda run: l2s_nmt.Sampling(top_k=2.5), "top_k of sampling is 2.5; it must be 1 or more"),  # type: ignore[arg-type]
+        (lambda run: l2s_nmt.Sampling(seed=1.5), "seed of sampling is 1.5; it must be 0 or more"),  # type: ignore[arg-type]
+        (lambda run: l2s_nmt.translate(run, None), "sources: None is no list; give one"),  # type: ignore[arg-type]
+        (lambda run: l2s_nmt.translate(run, ["a"], beam="5"), "beam is '5'; give 1 to 1,000"),  # type: ignore[arg-type]
+        (lambda run: l2s_nmt.translate(run, ["a"], beam=2.5), "beam is 2.5; give 1 to 1,000"),  # type: ignore[arg-type]
+        (lambda run: l2s_nmt.evaluate(run, length_penalty="1"), "length penalty is '1'; give -50 to 50"),  # type: ignore[arg-type]
+        (lambda run: l2s_nmt.translate(run, ["a"], batch_tokens=1.5), "batch_tokens is 1.5; give 1 or more"),  # type: ignore[arg-type]
+        (lambda run: l2s_nmt.n_best(run, ["a"], "3"), "number is '3'; give 1 or more"),  # type: ignore[arg-type]
+        (lambda run: l2s_nmt.n_best(run, ["a"], 2, beam="3"), "beam is '3'; give 1 to 1,000"),  # type: ignore[arg-type]
+        (lambda run: l2s_nmt.load_translator(run)(["a", None]), "sources, number 2: None is no text"),  # type: ignore[list-item]
+        (lambda run: l2s_nmt.load_translator(run).best(["a"], "2"), "number is '2'; give 1 to"),  # type: ignore[arg-type]
         (lambda run: l2s_nmt.Sampling(top_p=0.0), "top_p of sampling is 0.0; it must be above 0"),
     ],
 )

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +88,44 @@ def test_the_command_can_be_given_again_and_says_of_no_place(tmp_path: Path) -> 
     given = ["l2s-nmt", "train", "recipe.yaml", "data.files=my corpus", *overrides[1:]]
     assert shlex.split(line) == given
     assert str(tmp_path) not in card
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        ("search.roll_out.experts=[/home/me/a,/home/me/b]", "search.roll_out.experts=[a,b]"),
+        ("model={from_run: /home/me/x}", "model={from_run: x}"),
+        ('data={files: "/home/me/x"}', 'data={files: "x"}'),
+        ("--output=/home/me/x", "--output=x"),
+        ("-o/home/me/x", "-ox"),
+        ("data.hub=hf://me/x", "data.hub=hf://me/x"),
+        ("runs/me/x", "runs/me/x"),
+    ],
+)
+def test_folders_are_named_by_their_last_part_wherever_they_stand(
+    argument: str, shown: str, tmp_path: Path
+) -> None:
+    run = run_in(tmp_path)
+    path = run.path / "environment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"command": ["l2s-nmt", argument]}))
+    assert shlex.join(["l2s-nmt", shown]) in render_card(run)
+
+
+@pytest.mark.parametrize("value", [[], [3], None, 3, {}, "x"])
+@pytest.mark.parametrize("key", ["gpus", "processor", "processes", "packages", "command", None])
+def test_a_damaged_environment_is_no_traceback(key: str | None, value: object, tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    path = run.path / "environment.json"
+    path.write_text(json.dumps(value if key is None else json.loads(path.read_text()) | {key: value}))
+    assert "## Training" in render_card(run)
+
+
+def test_a_line_of_metrics_without_its_figures_is_no_traceback(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    run.metrics.write_text('{"kind": "validation", "update": 3}\n{"update": 7}\n')
+    card = render_card(run)
+    assert "7 updates" in card
+    assert "Validation while training" not in card
 
 
 def test_a_generated_corpus_is_of_no_language_of_the_hub(tmp_path: Path) -> None:

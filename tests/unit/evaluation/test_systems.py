@@ -59,6 +59,12 @@ def test_runs_that_differ_in_their_seed_alone_are_one_system(folder: Path) -> No
     )
 
 
+def test_seeds_that_have_nothing_else_in_their_names_are_called_by_their_folder(folder: Path) -> None:
+    runs = [make_run(Path(f"runs/search/seed{seed}"), seed) for seed in (1, 2)]
+    other = make_run(Path("runs/longer"), 1, max_updates=20)
+    assert names([other, *runs]) == {"longer": [other], "search": runs}
+
+
 def test_what_they_started_from_may_differ_in_its_seed_as_well(folder: Path) -> None:
     starts = [Path("runs/start1"), Path("runs/start2"), Path("runs/other")]
     for seed, path in enumerate(starts):

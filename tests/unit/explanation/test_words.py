@@ -34,6 +34,14 @@ class Pieces:
         return [{1: "</s>", 2: "\u2581dog", 3: "gy", 4: "\u2581"}[token] for token in ids]
 
 
+def test_a_token_that_has_no_piece_is_shown_by_its_number() -> None:
+    class Fewer(Pieces):
+        def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+            return [None if token == 7 else "gy" for token in ids]  # type: ignore[misc]
+
+    assert [token.text for token in tokens_of(Fewer(), [3, 7])] == ["gy", "<7>"]
+
+
 def test_pieces_become_words_that_go_on_or_begin() -> None:
     found = tokens_of(Pieces(), [4, 2, 3, 1])
     assert [(token.text, token.joins, token.ends) for token in found] == [
