@@ -116,13 +116,14 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 def refuse_unwritable_folder(folder: Path) -> None:
-    """See that files can be written into a folder that a person named.
+    """See that files can be written into a folder that a person named; it is not made yet.
 
     Raises:
         UserError: they cannot.
     """
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     with writing_to(folder):
-        try_writing(folder)
+        try_writing(there)
 
 
 def is_folder(path: str | Path) -> bool:
