@@ -37,16 +37,27 @@ def listed(given: Iterable[T], name: str) -> list[T]:
         raise UserError(f"{name}: {shorten(repr(given))} is no list; give one") from error
 
 
-def texts(given: Iterable[str], name: str) -> list[str]:
-    """Likewise, of texts.
+def strings(given: Iterable[str], name: str) -> list[str]:
+    """Likewise, of strings.
 
     Raises:
-        UserError: something else is among them, or what no encoding can write.
+        UserError: something else is among them.
     """
     found = listed(given, name)
     for number, text in enumerate(found, start=1):
         if not isinstance(text, str):
             raise UserError(f"{name}, number {number}: {shorten(repr(text))} is no text")
+    return found
+
+
+def texts(given: Iterable[str], name: str) -> list[str]:
+    """Likewise, of strings that can be written as UTF-8.
+
+    Raises:
+        UserError: something else is among them.
+    """
+    found = strings(given, name)
+    for number, text in enumerate(found, start=1):
         refuse_surrogates(text, f"{name}, number {number}:")
     return found
 

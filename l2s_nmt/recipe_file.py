@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import RootModel, TypeAdapter, ValidationError
 
 from l2s_nmt.arguments import path as path_of
-from l2s_nmt.arguments import texts
+from l2s_nmt.arguments import strings
 from l2s_nmt.errors import UserError
 from l2s_nmt.plain_text import shorten
 from l2s_nmt.recipe import Recipe
@@ -51,7 +51,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     if isinstance(path, Mapping):
         raise UserError(f"{shorten(repr(path))} is no file; make a recipe of it by l2s_nmt.make_recipe")
-    items = texts(overrides, "overrides")
+    items = strings(overrides, "overrides")
     text = _read_text(path_of(path, "recipe"))
     given, lines = _parse(text, str(path))
     sources: dict[KeyPath, str] = {}

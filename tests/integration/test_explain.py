@@ -202,7 +202,7 @@ def test_the_function_gives_what_the_command_writes(before: Path, after: Path, t
     assert files_below(tmp_path) == {f"{of}/{name}" for of in ("function", "command") for name in FILES}
     own = l2s_nmt.explain(runs[1:], sentence="balu", references=["fixa"])
     assert own.sentences[0].pair.source == "balu"
-    with pytest.raises(l2s_nmt.UserError, match="--index 0"):
+    with pytest.raises(l2s_nmt.UserError, match="a number of a sentence is 0; give 1 or more"):
         l2s_nmt.explain(runs, numbers=[0])
 
 
