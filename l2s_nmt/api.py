@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from l2s_nmt.arguments import is_whole, listed, texts, whole
-from l2s_nmt.arguments import path as path_of
+from l2s_nmt.arguments import is_whole, listed, path_of, texts, whole
 from l2s_nmt.errors import UserError
 from l2s_nmt.evaluation.draw import Sampling
 from l2s_nmt.evaluation.likelihood import Likelihood, likelihood_by_run
@@ -144,7 +143,7 @@ def n_best(
     beam = options.get("beam")
     if beam is None and options.get("sampling") is None:
         options["beam"] = max(_run(run).read_recipe().evaluation.beam, number)
-    elif is_whole(beam) and beam is not None and beam < number:
+    elif is_whole(beam) and beam < number:
         raise UserError(f"a beam of {beam} has no {number} best; give more beams, or leave beam out")
     return load_translator(run, **options).best(sentences, number)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from l2s_nmt.errors import UserError
 from l2s_nmt.plain_text import refuse_surrogates, shorten
@@ -13,12 +13,12 @@ from l2s_nmt.plain_text import refuse_surrogates, shorten
 T = TypeVar("T")
 
 
-def is_whole(value: object, least: int = 1) -> bool:
+def is_whole(value: object, least: int = 1) -> TypeGuard[int]:
     """Whether it is a whole number, and not below the least."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= least
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether it is a number; true and false are none."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
@@ -73,7 +73,7 @@ def whole(value: Any, name: str, least: int = 1) -> int:
     return int(value)
 
 
-def path(value: Any, name: str) -> Path:
+def path_of(value: Any, name: str) -> Path:
     """A file or folder.
 
     Raises:

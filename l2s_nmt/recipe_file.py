@@ -20,8 +20,7 @@ from typing import Any
 
 from pydantic import RootModel, TypeAdapter, ValidationError
 
-from l2s_nmt.arguments import path as path_of
-from l2s_nmt.arguments import strings
+from l2s_nmt.arguments import path_of, strings
 from l2s_nmt.errors import UserError
 from l2s_nmt.plain_text import shorten
 from l2s_nmt.recipe import Recipe

@@ -84,6 +84,9 @@ def sample(scores: Tensor, uniform: Tensor) -> Tensor:
 def sample_distinct(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Tokens drawn one after the other without replacement: each from what those before it left.
 
+    Each takes a pass over the vocabulary. Keys with Gumbel noise (Kool et al. 2019) would draw all k in one, but a
+    random number for every entry takes much longer than a pass.
+
     Args:
         probabilities: (R, V) float32.
         uniform: (R, k) in [0, 1): one number a token.

@@ -123,9 +123,9 @@ class Study:
             )
             raise UserError("\n".join(problems)) from None
         own = {"start", path.stem, *([Path(plan.start).stem] if plan.start else [])}
-        for name in sorted(own & plan.others.keys()):
+        if taken := sorted(own & plan.others.keys()):
             raise UserError(
-                f"{path}: others.{name}: the plan has that name or its start; give it another one"
+                f"{path}: others.{taken[0]}: the plan has that name or its start; give it another one"
             )
         names = [START, *plan.names.values()] if plan.start else [*plan.names.values()]
         for name in names:

@@ -72,10 +72,9 @@ class CandidateChoice:
         if self.name == "top_k":
             return scores.topk(min(self.k, scores.shape[1]), dim=-1).indices
         rows = context.batch.rows[sentence] * PLACES + position
-        if self.name == "uniform":
-            uniform = context.draws.uniform("tokens", rows, self.k)
-            return (uniform * scores.shape[1]).long()
         uniform = context.draws.uniform("tokens", rows, min(self.k, scores.shape[1]))
+        if self.name == "uniform":
+            return (uniform * scores.shape[1]).long()
         blocks = row_blocks(len(scores), scores.shape[1], MAX_ELEMENTS)
         return torch.cat(
             [sample_distinct(self._drawn_from(context, sentence[b], scores[b]), uniform[b]) for b in blocks]

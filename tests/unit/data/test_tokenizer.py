@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import sentencepiece
@@ -226,28 +226,16 @@ def test_too_small_a_vocabulary_names_the_smallest_size(tmp_path: Path) -> None:
     assert len(train(tmp_path, vocab_size=smallest)) == smallest
 
 
-@pytest.mark.parametrize("text", ["", " "])
-def test_a_corpus_without_a_character(text: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="text of both languages is empty, or its lines are all blank"):
+@pytest.mark.parametrize("algorithm", ["unigram", "bpe"])
+@pytest.mark.parametrize("sources", [[], ["", ""], [" "]])
+def test_a_corpus_without_a_character(
+    sources: list[str], algorithm: Literal["unigram", "bpe"], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="text of the source language is empty, or its lines are all blank"):
         train_tokenizer(
-            [text],
-            [text],
-            algorithm="unigram",
-            vocab_size=300,
-            joint=True,
-            byte_fallback=True,
-            character_coverage=1.0,
-            directory=tmp_path,
-            seed=1,
-        )
-
-
-def test_empty_corpus(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="text of the source language is empty"):
-        train_tokenizer(
-            ["", ""],
+            sources,
             TARGETS,
-            algorithm="bpe",
+            algorithm=algorithm,
             vocab_size=300,
             joint=False,
             byte_fallback=True,
