@@ -17,6 +17,7 @@ from l2s_nmt.recipe_types import (
     Depth,
     Dropout,
     Language,
+    Name,
     Natural,
     NonNegative,
     Penalty,
@@ -76,19 +77,19 @@ class Data:
 
     source_language: Language
     target_language: Language
-    source_code: str | None = None
+    source_code: Name | None = None
     """The source language as a multilingual tokenizer spells it (deu_Latn), where the data call it otherwise."""
-    target_code: str | None = None
+    target_code: Name | None = None
     """The target language, likewise."""
-    files: str | None = None
+    files: Name | None = None
     """A folder of <split>.<language>[.gz] text, or <split>.tsv, .jsonl or .parquet; splits train, valid, test."""
-    hub: str | None = None
+    hub: Name | None = None
     """Id of a data set on the Hugging Face hub."""
-    hub_config: str | None = None
+    hub_config: Name | None = None
     """Its configuration, where it has several."""
-    hub_revision: str | None = None
+    hub_revision: Name | None = None
     """Its branch, tag or commit; default the newest."""
-    hub_folder: str | None = None
+    hub_folder: Name | None = None
     """The folder in it that holds the data, where it does not say itself which files are which."""
     embedded: Embedded | None = None
     """The generated corpus."""
@@ -152,7 +153,7 @@ class Data:
 class Tokenizer:
     """SentencePiece, trained from the training data. Left out where the model brings its own tokenizer."""
 
-    pretrained: str | None = None
+    pretrained: Name | None = None
     """One that is there already, in place of all other keys: a folder (of another run, RUN/tokenizer), a hub id, or a
     SentencePiece model (FILE.model, FILE.spm) of both languages."""
     algorithm: Literal["unigram", "bpe"] = "unigram"
@@ -189,9 +190,9 @@ class Architecture:
 class Model:
     """The policy: a new Transformer, another run's model, or a pretrained one."""
 
-    from_run: str | None = None
+    from_run: Name | None = None
     """A run directory: start from its best weights, with its tokenizer."""
-    pretrained: str | None = None
+    pretrained: Name | None = None
     """A folder or hub id of a Hugging Face encoder-decoder, with its tokenizer."""
     architecture: Architecture = Architecture()
     dropout: Dropout | None = None

@@ -389,6 +389,8 @@ def _cost(search: Search) -> str | None:
         if term.unit is not None and term.unit not in row.units:
             allowed = " or ".join(row.units) or "no unit"
             return f"cost {term.name} is not on {term.unit}; it allows {allowed}"
+        if cost.terms and term.name != "bleu" and term.smoothing != "add_k":
+            return f"cost {term.name} has no smoothing, which is of bleu; remove it from cost.terms"
         if (term.name == "own") != (term.function is not None):
             return "cost.name own and cost.function need each other; give function as module:function"
     return None

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from l2s_nmt.recipe_checks import refuse_incompatible
-from l2s_nmt.recipe_types import STRICT, Count, Natural, NonNegative, Positive, Probability, Temperature
+from l2s_nmt.recipe_types import STRICT, Count, Name, Natural, NonNegative, Positive, Probability, Temperature
 from l2s_nmt.search.algorithms import ALGORITHMS
 from l2s_nmt.search.costs.table import COSTS
 from l2s_nmt.search.losses.table import LOSSES
@@ -55,7 +55,7 @@ class RollIn:
     """Width of beam search."""
     samples: Count = 1
     """Trajectories of each sentence: so many samples, or the best ones of the beam."""
-    cross_trained: tuple[str, ...] = ()
+    cross_trained: tuple[Name, ...] = ()
     """Run directories whose models write in place of the learner, each of the part of the sentences that it has not
     learned from (data.fold): first the run that left out part 0, then that of part 1, and so on."""
 
@@ -68,7 +68,7 @@ class Reference:
     """copy: the target's token at the same position; suffix: the suffix of the target that makes the sentence
     cheapest; edit_distance: the exact dynamic oracle; bleu: the best completion under BLEU, searched; mcts: Monte
     Carlo tree search with the true loss; own: a class of your own."""
-    function: str | None = None
+    function: Name | None = None
     """module:name of what makes a reference of your own from the cost."""
     quality: Literal["optimal", "suboptimal", "bad"] = "optimal"
     """suboptimal: follows a target some of whose words are wrong; bad: one in reverse order."""
@@ -120,7 +120,7 @@ class RollOut:
     """Tokens that the learned policy writes after the candidate before the reference finishes the rest."""
     baseline: Literal["none", "greedy", "others"] = "none"
     """Subtracted from the loss of a trajectory: that of greedy decoding, or the mean of the sentence's others."""
-    experts: tuple[str, ...] = ()
+    experts: tuple[Name, ...] = ()
     """Of expert: run directories. A token costs minus the logarithm of the mean of the probabilities that their models
     give it."""
 
@@ -158,7 +158,7 @@ class WeightedCost:
     weight: Positive = 1.0
     unit: Literal["tokens", "words"] | None = None
     smoothing: Literal["exp", "add_k", "floor"] = "add_k"
-    function: str | None = None
+    function: Name | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -170,7 +170,7 @@ class Cost:
     """Compare tokens, or the words of the detokenised text; default the first that the cost can."""
     smoothing: Literal["exp", "add_k", "floor"] = "add_k"
     """Of sentence BLEU."""
-    function: str | None = None
+    function: Name | None = None
     """module:function of a cost of your own: lists of sources, translations and references to a list of numbers."""
     terms: tuple[WeightedCost, ...] = ()
     """Of a sum."""
@@ -186,7 +186,7 @@ class Loss:
     """The cost-sensitive loss, and the cross-entropy mixed with it."""
 
     name: Literal[(*LOSSES, "own")] = "expected_cost"  # type: ignore[valid-type]
-    function: str | None = None
+    function: Name | None = None
     """module:function of a loss of your own."""
     alpha: Positive | None = None
     """Scale of the costs, in the losses that have one (left out, 10); of log P in minimum_risk (0.05) and

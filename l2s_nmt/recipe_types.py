@@ -26,3 +26,5 @@ NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Language = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_-]+$")]
+Name = Annotated[str, Field(min_length=1)]
+"""Of a folder, on the hub or in Python; an empty one would be the current folder."""

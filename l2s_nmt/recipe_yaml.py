@@ -19,17 +19,27 @@ _BAD_SCALAR = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 """What PyYAML's constructors raise for a date, number or truth value that is none."""
 
 
-_TRUTH = "tag:yaml.org,2002:bool"
+_PLAIN = {
+    "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "tag:yaml.org,2002:int": (r"[-+]?(0|[1-9][0-9_]*)", "-+0123456789"),
+    "tag:yaml.org,2002:float": (
+        r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+|[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?"
+        r"|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+}
+"""What unquoted text is a truth value or a number, and the characters that it may begin with."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number and ``no``, Norwegian or a precision, a text, and a key given twice an error.
+    """Safe YAML in which ``no`` is a text, 1e-4 a number and 1:30 none, and a key given twice an error.
 
-    YAML 1.1 reads the number as a text, and the text as a truth value.
+    YAML 1.1, as PyYAML has it, reads ``no``, Norwegian or a precision, as a truth value, 1e-4 as a text, 1:30 as 90 and
+    010 as 8.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML has it)
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TRUTH]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _PLAIN]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -54,14 +64,9 @@ class _Dumper(yaml.SafeDumper):
     """Quotes text that the loader would read as a number."""
 
 
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
-
-_Loader.add_implicit_resolver(_TRUTH, re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+for _tag, (_pattern, _first) in _PLAIN.items():
+    for _kind in (_Loader, _Dumper):
+        _kind.add_implicit_resolver(_tag, re.compile(rf"^({_pattern})$"), list(_first))
 
 
 def load_yaml(text: str, where: str, what: str, *, numbered: bool) -> tuple[Any, dict[KeyPath, int]]:

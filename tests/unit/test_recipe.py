@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,25 @@ def test_every_shipped_recipe_reads_and_its_resolved_form_is_the_same(path: Path
     assert make_recipe(as_settings(recipe)) == recipe
 
 
-@pytest.mark.parametrize("name", ["1e-4", "null", "yes", "12", "2020-01-01", "a: b", "ü\u2028", "'", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "1e-4",
+        "null",
+        "yes",
+        "12",
+        "2020-01-01",
+        "a: b",
+        "ü\u2028",
+        "'",
+        "010",
+        "1:30",
+        "0o7",
+        ".5e3",
+        "-.inf",
+        "1_0e1",
+    ],
+)
 def test_the_resolved_form_keeps_text_that_looks_like_something_else(name: str, tmp_path: Path) -> None:
     recipe = make_recipe({"data": {**DATA, "files": name}})
     (tmp_path / "resolved.yaml").write_text(dump_recipe(recipe))
@@ -182,6 +201,36 @@ def test_an_override_that_is_not_yaml_is_refused(value: str, file: Path) -> None
     message = refused(file, f"seed={value}")
     assert message.startswith(f"override {'seed=' + value!r}"[:100])
     assert ": the value is not YAML: " in message
+
+
+@pytest.mark.parametrize("value", ["1:30", "010", "0o7", "0b11", "0x1f", "1:30.5", "+010", "_1", "1e", "."])
+def test_a_number_is_written_in_one_way(value: str, file: Path) -> None:
+    """YAML 1.1 has hours and minutes, and numbers to other bases, which nobody means in a recipe."""
+    assert f"found {json.dumps(value)}" in refused(file, f"training.max_updates={value}")
+    assert f"found {json.dumps(value)}" in refused(file, f"training.max_minutes={value}")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("1e-4", 1e-4),
+        ("1.5E+2", 150.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("1_000", 1000.0),
+        ("+2", 2.0),
+        ("1_0.2_5", 10.25),
+    ],
+)
+def test_numbers_as_people_write_them(value: str, number: float, file: Path) -> None:
+    assert read_recipe(file, [f"training.max_minutes={value}"]).training.max_minutes == number
+
+
+@pytest.mark.parametrize(
+    "key", ["data.files", "data.hub", "model.from_run", "tokenizer.pretrained", "search.cost.function"]
+)
+def test_a_name_is_not_empty(key: str, file: Path) -> None:
+    assert f'override \'{key}=""\': {key}: found ""' in refused(file, f'{key}=""')
 
 
 def test_an_override_is_named_where_it_is_at_fault(file: Path) -> None:

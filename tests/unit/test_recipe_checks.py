@@ -401,6 +401,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "give them in each of cost.terms",
     ),
     "a sum of nothing": ("lols", {"cost": {"name": "sum"}}, "need each other"),
+    "smoothing of a term that has none": (
+        "lols",
+        {"cost": {"name": "sum", "terms": [{"name": "bleu"}, {"name": "edit_distance", "smoothing": "exp"}]}},
+        "cost edit_distance has no smoothing",
+    ),
     "terms of no sum": ("lols", {"cost": {"terms": [{"name": "bleu"}]}}, "need each other"),
     "chrF on tokens": ("lols", {"cost": {"name": "chrf", "unit": "tokens"}}, "cost chrf is not on tokens"),
     "own cost without function": ("lols", {"cost": {"name": "own"}}, "give function as module:function"),
