@@ -82,6 +82,12 @@ def _size(vocabulary: dict[str, int]) -> int:
     return max(vocabulary.values()) + 1
 
 
+def has_dropout(config: PretrainedConfig) -> bool:
+    """Whether a model drops anything while it is trained."""
+    names = ("dropout", "dropout_rate", "attention_dropout", "activation_dropout")
+    return any(getattr(config, name, 0.0) for name in names)
+
+
 def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrainedModel:
     """A pretrained encoder-decoder from a folder (without asking the hub) or by its hub id; safetensors only.
 
@@ -101,9 +107,8 @@ def load_model(path_or_id: str | Path, dropout: float | None = None) -> PreTrain
             if dropout is not None and hasattr(config, name):
                 setattr(config, name, dropout)
         for name in ("encoder_layerdrop", "decoder_layerdrop"):
-            if hasattr(
-                config, name
-            ):  # processes that drop other layers than the rest would wait for each other
+            # Processes that drop other layers than the rest would wait for each other.
+            if hasattr(config, name):
                 setattr(config, name, 0.0)
         with _without_bars() if local else nullcontext():
             model, loaded = AutoModelForSeq2SeqLM.from_pretrained(

@@ -62,12 +62,20 @@ for command in (train, recipes, watch, translate, score, evaluate, compare, expl
 
 def main() -> None:
     """Run a command and end the process with its exit status."""
+    sys.argv[1:] = [_with_home(argument) for argument in sys.argv[1:]]
     _open_closed_streams()
     _replace_what_has_no_code()
     _quiet_libraries()
     status = _run()
     _give_up_stderr()
     sys.exit(status)
+
+
+def _with_home(argument: str) -> str:
+    """An option's folder with ~ read as the home folder, as a shell does it but for ``--output=~/run``."""
+    option, equals, path = argument.partition("=")
+    is_path = option.startswith("--") and (path == "~" or path.startswith("~/"))
+    return f"{option}{equals}{os.path.expanduser(path)}" if is_path else argument
 
 
 def _open_closed_streams() -> None:

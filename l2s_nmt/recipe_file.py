@@ -177,10 +177,10 @@ def _read_text(path: Path) -> str:
             raise UserError(f"{path}: is larger than {_MOST_BYTES:,} bytes; give a recipe file (.yaml)")
         return raw.decode("utf-8")
     except FileNotFoundError:
-        shipped = str(path) in list_recipes()
+        name = str(path).removesuffix(".yaml")
         advice = (
-            f"; to copy the one that comes with the project: l2s-nmt recipes {path} -o my.yaml"
-            if shipped
+            f"; to copy the one that comes with the project: l2s-nmt recipes {name} -o my.yaml"
+            if name in list_recipes()
             else ""
         )
         raise UserError(f"{path}: no such recipe{advice}") from None

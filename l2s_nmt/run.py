@@ -123,7 +123,7 @@ class Run:
         return read_recipe(self.recipe_path)
 
     def _advice(self) -> str:
-        if not self.path.exists():
+        if not os.path.exists(self.path):  # of a name that is too long, Path says an error
             return "; there is nothing of that name: train it first, or name another"
         within = self.path.parent
         return f"; give the run itself, {within}" if is_file(within / "recipe.yaml") else ""

@@ -30,13 +30,18 @@ def check_output(path: Path, source: Path | None) -> None:
         raise UserError(f"{path}: is a folder; name a file in it with --output")
     if source is not None and is_file(path) and is_file(source) and path.samefile(source):
         raise UserError(f"--output {path}: is the file of --input, which would be lost; name another")
+    partial = path.with_name(f"{path.name}.partial")
+    if source is not None and is_file(partial) and is_file(source) and partial.samefile(source):
+        raise UserError(
+            f"--output {path}: is written as {partial.name} first, which is the file of --input; name another"
+        )
 
 
 def is_stream(path: Path) -> bool:
     """Whether it is a pipe, a terminal or another device, which cannot be moved to its place when it is whole."""
     in_memory = path.parts[:3] == ("/", "dev", "shm")  # of the devices the one that is a folder of files
     device = path.parts[:2] in (("/", "dev"), ("/", "proc")) and not in_memory
-    return path.exists() and (device or not is_file(path))
+    return os.path.exists(path) and (device or not is_file(path))
 
 
 class GrowingFile:

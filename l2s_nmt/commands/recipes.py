@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,7 @@ def recipes(
     if output is None:
         typer.echo(text, nl=False)
         return
-    if output.exists():
+    if os.path.exists(output):
         raise UserError(f"{output}: is there already; choose another --output")
     with writing_to(output):
         write_text(output, text)

@@ -21,7 +21,7 @@ import transformers
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from l2s_nmt.architecture import load_model, new_model, start_with_language
+from l2s_nmt.architecture import has_dropout, load_model, new_model, start_with_language
 from l2s_nmt.build_cost import texts
 from l2s_nmt.data.batches import Rows, TokenBatches, lengths_of, load_batch, split_batch
 from l2s_nmt.data.corpus import describe_split, load_split, open_split, stamp_split
@@ -221,6 +221,11 @@ def find_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     start = model_start(recipe)
     if start is not None:
         model = load_model(start, recipe.model.dropout)
+        if recipe.training.consistency and not has_dropout(model.config):
+            raise UserError(
+                f"training.consistency asks two readings to agree that differ by dropout alone, and {start} has none; "
+                "set model.dropout above 0, or training.consistency 0"
+            )
         start_with_language(model, tokenizer)
         return model
     sizes = recipe.model.architecture

@@ -38,7 +38,8 @@ class Starts:
             used: share of the nearest limit, of all starts together.
         """
         behind = self.averager.starts_ended + 1
-        return behind < self.number and used * self.number >= behind
+        # A share such as 15/22 is rounded, and 22 times as much may be a little less than 15.
+        return behind < self.number and used * self.number >= behind - 1e-9
 
     def start_again(self, progress: Progress) -> None:
         """End a start and begin the next; data, draws and the schedule of p_reference go on."""

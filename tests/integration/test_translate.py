@@ -355,7 +355,13 @@ def test_what_is_translated_is_not_written_over(run: Path, tmp_path: Path) -> No
         message
         == f"error: --output {tmp_path}/same.txt: is the file of --input, which would be lost; name another\n"
     )
-    assert (tmp_path / "in.txt").read_text() == "balu\n"
+    (tmp_path / "out.txt.partial").write_text("balu\n")
+    message = command(
+        "translate", run, "--input", tmp_path / "out.txt.partial", "--output", tmp_path / "out.txt"
+    ).error()
+    assert "is written as out.txt.partial first, which is the file of --input" in message
+    for name in ("in.txt", "out.txt.partial"):
+        assert (tmp_path / name).read_text() == "balu\n"
 
 
 def test_a_symbolic_link_stays_one(run: Path, source: Path, lines: list[str], tmp_path: Path) -> None:

@@ -196,6 +196,45 @@ def test_train_refuses_a_place_that_is_no_folder(recipe: Path) -> None:
     assert f"{recipe}: cannot be written" in command("train", recipe, "--output", recipe).error()
 
 
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [
+        ("evaluate", ()),
+        ("translate", ()),
+        ("watch", ()),
+        ("explain", ()),
+        ("score", ("x",)),
+        ("export", ("-o", "x")),
+    ],
+)
+def test_a_sentence_in_the_place_of_the_run_is_refused(name: str, rest: tuple[str, ...]) -> None:
+    message = command(name, "a sentence " * 30, *rest).error()
+    assert "not a run directory (it has no recipe.yaml); there is nothing of that name" in message
+
+
+def test_a_name_that_is_too_long_is_refused() -> None:
+    name = "n" * 300
+    assert f"{name}: cannot be written" in command("recipes", "quickstart/aggrevated", "-o", name).error()
+
+
+def test_the_home_folder_is_found_behind_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert command("recipes", "quickstart/aggrevated", "--output=~/mine.yaml").status == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_a_recipe_that_comes_with_the_project_is_named_with_its_suffix_or_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("quickstart/aggrevated", "quickstart/aggrevated.yaml"):
+        assert (
+            "l2s-nmt recipes quickstart/aggrevated -o my.yaml"
+            in command("train", name, "--output", "r").error()
+        )
+
+
 @pytest.mark.parametrize("name", ["evaluate", "translate"])
 def test_a_run_without_weights_is_refused(name: str, untrained: Path) -> None:
     assert f"error: {untrained}: no weights yet" in command(name, untrained).error()

@@ -71,7 +71,10 @@ class MonteCarloTree:
             assert tree.root is not None
             losses = [edge.loss - tree.loss for edge in tree.root.edges]
             tried.append((tree.root.listed.actions[: len(losses)], losses))
-        actions, counts = _padded([chosen for chosen, _ in tried], context.policy.pad, position)
+        # Where there are no states there is one column all the same, of which a largest and a smallest can be asked.
+        actions, counts = _padded(
+            [chosen for chosen, _ in tried], context.policy.pad, position, int(not tried)
+        )
         mask = torch.arange(actions.shape[1], device=counts.device) < counts[:, None]
         costs = torch.zeros(actions.shape, device=counts.device)
         costs[mask] = torch.tensor([loss for _, each in tried for loss in each], device=counts.device)

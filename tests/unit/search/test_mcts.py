@@ -316,7 +316,7 @@ def test_no_states_give_no_costs() -> None:
     none = torch.zeros(0, dtype=torch.long)
     reference = MonteCarloTree(BLEU, 5, 1.5, K)
     decisions, costs = reference.costs(context(SHORT), tokens(), none, none)
-    assert decisions.actions.shape == costs.costs.shape == (0, 0)
+    assert decisions.actions.shape == decisions.mask.shape == costs.costs.shape == (0, 1)
     assert len(reference.complete(context(SHORT), tokens()[:0], none, none).losses) == 0
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from l2s_nmt.architecture import save_model
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.data.encode import tokenizer_fingerprint
 from l2s_nmt.data.tokenizer import (
@@ -320,3 +321,23 @@ def test_a_tokenizer_that_is_there_already_is_not_trained(
         assert vocabularies(tokenizer) == theirs
         settings["tokenizer"]["pretrained"] = "gone"
     assert find_model(recipe, tokenizer).get_input_embeddings().num_embeddings == 80
+
+
+def test_two_readings_of_a_model_without_dropout_are_refused(
+    corpus: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(tokenizer_folder)
+    settings = tiny_recipe(corpus)
+    settings["model"]["dropout"] = 0.0
+    recipe = read_recipe(write_recipe(tmp_path / "recipe.yaml", settings))
+    save_model(find_model(recipe, tokenizer), tokenizer, tmp_path / "start")
+    settings["model"] = {"pretrained": str(tmp_path / "start")}
+    settings["training"]["consistency"] = 3.0
+    settings.pop("tokenizer", None)
+    recipe = read_recipe(write_recipe(tmp_path / "recipe.yaml", settings))
+    with pytest.raises(
+        UserError, match=r"differ by dropout alone, and .*start has none; set model.dropout above 0"
+    ):
+        find_model(recipe, tokenizer)
+    settings["model"]["dropout"] = 0.1
+    find_model(read_recipe(write_recipe(tmp_path / "recipe.yaml", settings)), tokenizer)

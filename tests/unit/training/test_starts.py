@@ -103,6 +103,17 @@ def test_when_a_start_is_over(number: int, ended: int, used: float, due: bool) -
     assert starts_of(number, ended).another(used) == due
 
 
+@pytest.mark.parametrize(("number", "updates"), [(22, 22), (22, 2200), (44, 44), (100, 700)])
+def test_starts_are_of_one_length_whatever_a_share_is_rounded_to(number: int, updates: int) -> None:
+    starts = starts_of(number, 0)
+    begun = [0]
+    for update in range(1, updates + 1):
+        if starts.another(update / updates):
+            starts.averager.start_again()
+            begun.append(update)
+    assert begun == list(range(0, updates, updates // number))
+
+
 @pytest.mark.parametrize(
     ("number", "ended", "at", "budget", "since"),
     [
