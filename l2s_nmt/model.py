@@ -56,8 +56,8 @@ class Policy(nn.Module):
             as fit.
 
     Raises:
-        UserError: the configuration lacks a pad, EOS or decoder start token, or padding is EOS.
-        ValueError: the output layer is not one matrix.
+        UserError: the configuration lacks a pad, EOS or decoder start token, padding is EOS, or the output layer is not
+            one matrix.
     """
 
     def __init__(self, model: PreTrainedModel, max_branch_tokens: int | None = None) -> None:

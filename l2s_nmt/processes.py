@@ -50,6 +50,10 @@ class Processes:
         torch.distributed.all_gather_object(values, value)
         return values
 
+    def union(self, mine: dict[int, T]) -> dict[int, T]:
+        """What the processes have for the rows that they shared, on each of them."""
+        return {row: one for share in self.gather(mine) for row, one in share.items()}
+
     def from_main(self, find: Callable[[], T]) -> T:
         """What the main process finds, on all of them; the others do not look."""
         if self.count == 1:

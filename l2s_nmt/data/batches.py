@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, pairwise
 from typing import Any
@@ -106,6 +106,21 @@ def lengths_of(dataset: Dataset) -> tuple[Lengths, Lengths]:
     none = np.zeros(0, dtype=np.int32)
     source, target = (np.concatenate([none, *(table[name].to_numpy() for table in tables)]) for name in names)
     return source, target
+
+
+def longest_first(rows: Iterable[int], widths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
+    """Rows in batches of similar width, the longest first so that memory runs out early or never.
+
+    Args:
+        rows: numbers into the widths.
+        widths: tokens of each row.
+        tokens_per_batch: most of rows * widest row. A longer row is a batch alone.
+    """
+    ordered = sorted(rows, key=lambda row: -widths[row])
+    while ordered:
+        count = max(1, tokens_per_batch // max(1, widths[ordered[0]]))
+        yield ordered[:count]
+        ordered = ordered[count:]
 
 
 class TokenBatches:

@@ -24,9 +24,6 @@ from l2s_nmt.errors import UserError
 _FORMAT = "3"  # part of every fingerprint: raise it when the same input is to be encoded differently
 _CHUNK = 10_000  # rows encoded at a time
 
-Limits = tuple[int | None, int | None]
-"""Most tokens of a source and of a target."""
-
 
 @dataclass(frozen=True)
 class EncodingReport:
@@ -60,42 +57,37 @@ def encode_split(
     dataset: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    max_source_tokens: int | None,
-    max_target_tokens: int | None,
-    drop_too_long: bool,
+    max_tokens: int,
     cache_directory: Path,
     origin: str,
     say: Say = silent,
 ) -> tuple[Dataset, EncodingReport]:
-    """Encode source and references of each row; the columns are those of `encoder.SCHEMA`.
+    """Encode source and references of each row, and drop what is too long; the columns are those of `encoder.SCHEMA`.
 
     Several processes may call this at once: one writes and the others wait for it.
 
     Args:
         dataset: as `load_split` or `apply_filters` returns it.
         tokenizer: of the model.
-        max_source_tokens: most tokens of a source, EOS included; None: any number.
-        max_target_tokens: most tokens of the first reference, EOS included; None: any number.
-        drop_too_long: drop and count longer pairs instead of refusing them.
+        max_tokens: most tokens of a source, and of the first reference, EOS included.
         cache_directory: where encodings are kept; made if missing.
         origin: where the split lives, as `describe_split` names it.
         say: is told how far the encoding is.
 
     Raises:
-        UserError: a sentence is too long and may not be dropped, or none is left.
+        UserError: none is left.
     """
-    limits = (max_source_tokens, max_target_tokens)
-    given = [_FORMAT, dataset._fingerprint, tokenizer_fingerprint(tokenizer), limits, drop_too_long]
+    given = [_FORMAT, dataset._fingerprint, tokenizer_fingerprint(tokenizer), max_tokens]
     name = hashlib.blake2b(json.dumps(given).encode(), digest_size=16).hexdigest()
 
     def write(temporary: Path) -> Report:
         encoder = Encoder(tokenizer, threads=_cores())
         counts: Counter[str] = Counter()
-        batches = _batches(dataset, encoder, limits, counts, None if drop_too_long else origin)
+        batches = _batches(dataset, encoder, max_tokens, counts)
         ticker = Ticker(say, "encoding", len(dataset))
         write_table(temporary, SCHEMA, _watched(batches, ticker))
         if not counts["kept"]:
-            raise UserError(f"{origin}: {nothing_short_enough(limits)}")
+            raise UserError(f"{origin}: {nothing_short_enough(max_tokens)}")
         return asdict(encoding_report(counts))
 
     folder = cache_directory / name
@@ -103,12 +95,9 @@ def encode_split(
     return Dataset.from_file(str(folder / TABLE)), report
 
 
-def nothing_short_enough(limits: Limits) -> str:
+def nothing_short_enough(max_tokens: int) -> str:
     """What to say where every pair is too long."""
-    return (
-        f"every sentence pair is longer than {limits[0]} source or {limits[1]} target tokens; raise the limit or "
-        "check the corpus"
-    )
+    return f"every sentence pair has more than {max_tokens} tokens on a side; raise the limit or check the corpus"
 
 
 def encoding_report(counts: Counter[str]) -> EncodingReport:
@@ -123,9 +112,11 @@ def encoding_report(counts: Counter[str]) -> EncodingReport:
     )
 
 
-def drop_long(encoded: pa.RecordBatch, limits: Limits, counts: Counter[str]) -> pa.RecordBatch:
-    """The sentences (of `encoder.SCHEMA`) within the limits; what became of the others is added to the counts."""
-    long_source, long_target = (_longer(encoded, side, limit) for side, limit in _sides(limits))
+def drop_long(encoded: pa.RecordBatch, max_tokens: int, counts: Counter[str]) -> pa.RecordBatch:
+    """The sentences (of `encoder.SCHEMA`) within the limit; what became of the others is added to the counts."""
+    long_source, long_target = (
+        pc.greater(encoded[f"{side}_length"], max_tokens) for side in ("source", "target")
+    )
     short = encoded.filter(pc.invert(pc.or_(long_source, long_target)))
     referenced = pc.greater(pc.list_value_length(short["reference_ids"]), 0)
     counts["total"] += len(encoded)
@@ -156,45 +147,17 @@ def _cores() -> int:
 
 
 def _batches(
-    dataset: Dataset, encoder: Encoder, limits: Limits, counts: Counter[str], origin: str | None
+    dataset: Dataset, encoder: Encoder, max_tokens: int, counts: Counter[str]
 ) -> Iterator[pa.RecordBatch]:
-    """The sentences within the limits; with an origin, a longer one is refused."""
+    """The sentences within the limit."""
     row = 0
     for chunk in dataset.select_columns(["source", "references"]).iter(_CHUNK):
         encoded = encoder(chunk["source"], chunk["references"], row)
         row += len(encoded)
-        short = drop_long(encoded, limits, counts)
-        if origin is not None and len(short) < len(encoded):
-            raise _refusal(encoded, limits, dataset, origin)
-        yield short
+        yield drop_long(encoded, max_tokens, counts)
 
 
 def _watched(batches: Iterator[pa.RecordBatch], ticker: Ticker) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         yield batch
         ticker(len(batch))
-
-
-def _sides(limits: Limits) -> Iterator[tuple[str, int | None]]:
-    return zip(("source", "target"), limits, strict=True)
-
-
-def _longer(encoded: pa.RecordBatch, side: str, limit: int | None) -> pa.BooleanArray:
-    return pc.greater(encoded[f"{side}_length"], (1 << 31) - 1 if limit is None else limit)
-
-
-def _refusal(encoded: pa.RecordBatch, limits: Limits, dataset: Dataset, origin: str) -> UserError:
-    """Of the first sentence that is too long, its source before its target."""
-    found = {
-        pc.index(longer, True).as_py(): (side, limit)
-        for side, limit, longer in reversed(
-            [(side, limit, _longer(encoded, side, limit)) for side, limit in _sides(limits)]
-        )
-    }
-    first = min(index for index in found if index >= 0)
-    side, limit = found[first]
-    line = dataset[encoded["row"][first].as_py()]["line"]
-    return UserError(
-        f"{origin}, line {line}: the {side} has {encoded[f'{side}_length'][first]} tokens, at most {limit} are "
-        f"allowed; split or remove the sentence, or give the model more positions"
-    )

@@ -27,7 +27,7 @@ _CHUNK = 10_000  # rows read at a time
 _SCHEMA = pa.schema({"row": pa.int64()})
 _FORMAT = "2"  # part of every fingerprint: raise it when the same rows are to be kept otherwise
 
-Reason = Literal["empty", "long", "unequal", "duplicate"]
+Reason = Literal["empty", "unequal", "duplicate"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,6 @@ class FilterReport:
     kept: int
     empty: int
     """Nothing but white space on a side."""
-    long: int
-    """More words than allowed on a side."""
     unequal: int
     """One side has too many times the words of the other."""
     duplicate: int
@@ -49,7 +47,7 @@ class FilterReport:
     """There were no references, so the filters looked at the sources."""
 
     def __str__(self) -> str:
-        reasons = {name: getattr(self, name) for name in ("empty", "long", "unequal", "duplicate")}
+        reasons = {name: getattr(self, name) for name in ("empty", "unequal", "duplicate")}
         dropped = ", ".join(f"{count:,} {name}" for name, count in reasons.items() if count)
         unit = "source sentences" if self.sources_alone else "sentence pairs"
         return f"kept {self.kept:,} of {self.total:,} {unit}" + (f"; dropped {dropped}" if dropped else "")
@@ -58,21 +56,18 @@ class FilterReport:
 def apply_filters(
     dataset: Dataset,
     *,
-    max_words: int | None,
     max_ratio: float | None,
     drop_duplicates: bool,
     cache_directory: Path,
     say: Say = silent,
 ) -> tuple[Dataset, FilterReport]:
-    """Drop pairs with an empty side, and those that fail the given filters. Meant for the training split
-    only.
+    """Drop pairs with an empty side, and those that fail the given filters. Meant for the training split only.
 
     The order of what is kept does not change, and neither does its column `line`. A source without references
     counts as a pair that has this side alone. What is kept is remembered, by the dataset's fingerprint.
 
     Args:
         dataset: as `load_split` returns it.
-        max_words: most words on either side; None: any number.
         max_ratio: largest ratio between the numbers of words of the two sides; None: any.
         drop_duplicates: keep only the first of several pairs with the same source and first reference.
         cache_directory: where it is remembered; made if missing.
@@ -81,12 +76,12 @@ def apply_filters(
     Raises:
         UserError: nothing is left.
     """
-    settings = (max_words, max_ratio, drop_duplicates)
+    settings = (max_ratio, drop_duplicates)
     given = json.dumps([_FORMAT, dataset._fingerprint, settings])
     name = hashlib.blake2b(given.encode(), digest_size=16).hexdigest()
 
     def write(temporary: Path) -> Report:
-        rows, report = _look_through(dataset, max_words, max_ratio, drop_duplicates, say)
+        rows, report = _look_through(dataset, max_ratio, drop_duplicates, say)
         write_table(temporary, _SCHEMA, [pa.record_batch([rows], schema=_SCHEMA)])
         return asdict(report)
 
@@ -100,7 +95,7 @@ def apply_filters(
 
 
 def _look_through(
-    dataset: Dataset, max_words: int | None, max_ratio: float | None, drop_duplicates: bool, say: Say
+    dataset: Dataset, max_ratio: float | None, drop_duplicates: bool, say: Say
 ) -> tuple[NDArray[np.int64], FilterReport]:
     """The rows that are kept."""
     ticker = Ticker(say, "filtering", len(dataset))
@@ -110,7 +105,7 @@ def _look_through(
     sources_alone = True
     for row, (source, reference) in enumerate(_pairs(dataset, ticker)):
         sources_alone = sources_alone and reference is None
-        reason = why_dropped(source, reference, max_words, max_ratio)
+        reason = why_dropped(source, reference, max_ratio)
         if reason is not None:
             counts[reason] += 1
             continue
@@ -135,7 +130,6 @@ def filter_report(total: int, counts: Counter[Reason], sources_alone: bool) -> F
         total=total,
         kept=total - counts.total(),
         empty=counts["empty"],
-        long=counts["long"],
         unequal=counts["unequal"],
         duplicate=counts["duplicate"],
         sources_alone=sources_alone,
@@ -167,16 +161,12 @@ def first_references(
         yield source, texts[0] if texts else None
 
 
-def why_dropped(
-    source: str, reference: str | None, max_words: int | None, max_ratio: float | None
-) -> Reason | None:
+def why_dropped(source: str, reference: str | None, max_ratio: float | None) -> Reason | None:
     """The first filter that a pair fails, duplicates aside."""
     sides = [number_of_words(side) for side in (source, reference) if side is not None]
     fewer, more = min(sides), max(sides)
     if fewer == 0:
         return "empty"
-    if max_words is not None and more > max_words:
-        return "long"
     if max_ratio is not None and more > max_ratio * fewer:
         return "unequal"
     return None

@@ -7,6 +7,7 @@ are in a memory-mapped Arrow file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,6 @@ Report = dict[str, Any]
 
 TABLE = "table.arrow"
 REPORT = "report.json"
-_PIECE = 1 << 24  # bytes read at a time
 
 
 def kept(folder: Path, write: Callable[[Path], Report]) -> Report:
@@ -79,12 +79,9 @@ def write_table(folder: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatc
 
 
 def checksum(path: Path) -> str:
-    """Hash of a file's content, which tells damage and change apart from nothing; not meant against forgery."""
-    total = xxhash.xxh3_128()
+    """Hash of a file's content, to notice damage and change; not meant against forgery."""
     with path.open("rb") as stream:
-        while piece := stream.read(_PIECE):
-            total.update(piece)
-    return total.hexdigest()
+        return hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest()
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -112,7 +112,7 @@ class Stream:
         self._encoder = Encoder(copied(tokenizer), threads=1)
         self._block_rows = block_rows
         self._max_ratio = max_ratio
-        self._limits = (max_tokens, max_tokens)
+        self._max_tokens = max_tokens
         self._batch_tokens = batch_tokens
         self._seed = seed
         self._pad = pad
@@ -207,7 +207,7 @@ class Stream:
     def _encode(self, rows: Sequence[Row], first: int, outcome: _Outcome) -> pa.RecordBatch:
         sources, references, _ = (list(column) for column in zip(*rows, strict=True))
         reasons = [
-            why_dropped(source, reference, None, self._max_ratio)
+            why_dropped(source, reference, self._max_ratio)
             for source, reference in first_references(sources, references)
         ]
         outcome.dropped.update(reason for reason in reasons if reason is not None)
@@ -215,7 +215,7 @@ class Stream:
         encoded = self._encoder([sources[i] for i in kept], [references[i] for i in kept], 0)
         lines = pa.array([first + index for index in kept], pa.int64())
         encoded = encoded.set_column(SCHEMA.get_field_index("row"), SCHEMA.field("row"), lines)
-        return drop_long(encoded, self._limits, outcome.counts)
+        return drop_long(encoded, self._max_tokens, outcome.counts)
 
     def _join(self, shares: list[_Share]) -> _Block:
         problem = next((share.problem for share in shares if share.problem is not None), None)
@@ -246,7 +246,7 @@ class Stream:
         if not report.kept:
             raise UserError(f"the filters leave no training data: {report}; loosen them or check the corpus")
         if not encoding.kept:
-            raise UserError(f"training data: {nothing_short_enough(self._limits)}")
+            raise UserError(f"training data: {nothing_short_enough(self._max_tokens)}")
         self._reported = True
         self._say(f"training data: {report}")
         self._say(f"training data: {encoding}")

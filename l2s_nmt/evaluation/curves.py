@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from statistics import fmean as mean
 from typing import Any, Literal
 
 from l2s_nmt.errors import UserError
+from l2s_nmt.run import Run, read_metrics
 
 Axis = Literal["minutes", "updates", "sentences"]
 
@@ -46,57 +45,38 @@ class CurvePoint:
     """Training sentences seen so far, over all epochs."""
 
 
-def read_curve(path: Path) -> tuple[CurvePoint, ...]:
-    """Read the validations of a run from its ``metrics.jsonl``.
-
-    A run that resumed writes the updates after its checkpoint again: the later record counts. A last line
-    that was cut off while it was written is left out, and so are validations without a finite BLEU.
+def read_curve(run: Run) -> tuple[CurvePoint, ...]:
+    """The validations of a run, but for those without a finite BLEU.
 
     Raises:
-        UserError: the file cannot be read, or a line is not a record that training writes.
+        UserError: its metrics are damaged.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the metrics of the run ({error})") from error
     points: list[CurvePoint] = []
-    losses: list[tuple[int, float]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    losses: list[float] = []
+    for record in read_metrics(run):
         try:
-            _take(json.loads(line), points, losses)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            if number == len(lines):  # every whole line ends in a line feed, so this one was cut off
-                break
-            raise UserError(f"{path}: line {number} is not a record of training ({error!r})") from error
+            if record["kind"] == "train" and (loss := _finite(record.get("loss"))) is not None:
+                losses.append(loss)
+            if record["kind"] == "validation" and (bleu := _finite(record.get("bleu"))) is not None:
+                points.append(_point(record, bleu, losses))
+                losses.clear()
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise UserError(
+                f"{run.metrics}, update {record['update']}: damaged: not a record of training ({error!r})"
+            ) from error
     return tuple(points)
 
 
-def _take(record: dict[str, Any], points: list[CurvePoint], losses: list[tuple[int, float]]) -> None:
-    """Add one record to what was read, and forget what it supersedes."""
-    kind = record.get("kind")
-    if kind not in ("train", "validation"):
-        return
-    update = int(record["update"])
-    while points and points[-1].update > update:
-        points.pop()
-    if kind == "train":
-        while losses and losses[-1][0] >= update:
-            losses.pop()
-        if (loss := _finite(record.get("loss"))) is not None:
-            losses.append((update, loss))
-        return
-    if points and points[-1].update == update:
-        points.pop()
-    if (bleu := _finite(record.get("bleu"))) is not None:
-        since = points[-1].update if points else 0
-        recent = [loss for at, loss in losses if since < at <= update]
-        loss_mean = sum(recent) / len(recent) if recent else None
-        ratio = _finite(record.get("length_ratio"))
-        seen = _finite(record.get("sentences"))
-        sentences = None if seen is None else int(seen)
-        points.append(CurvePoint(update, float(record["minutes"]), bleu, ratio, loss_mean, sentences))
+def _point(record: dict[str, Any], bleu: float, losses: Sequence[float]) -> CurvePoint:
+    seen = _finite(record.get("sentences"))
+    return CurvePoint(
+        record["update"],
+        float(record["minutes"]),
+        bleu,
+        length_ratio=_finite(record.get("length_ratio")),
+        loss=mean(losses) if losses else None,
+        sentences=None if seen is None else int(seen),
+    )
 
 
 def _finite(value: Any) -> float | None:

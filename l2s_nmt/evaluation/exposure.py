@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.architecture import load_model
-from l2s_nmt.data.batches import Batch, collate
+from l2s_nmt.data.batches import Batch, collate, longest_first
 from l2s_nmt.data.tokenizer import encode_sources, encode_targets, load_tokenizer
 from l2s_nmt.decoding import best_tokens
 from l2s_nmt.evaluation.runs import TestSet, read_test_set, refuse_unwritable, writing_in
@@ -30,6 +30,7 @@ from l2s_nmt.run import Run
 from l2s_nmt.search.context import LengthLimit
 from l2s_nmt.search.reference.edit_distance import edit_distance_costs
 from l2s_nmt.search.sampling import greedy
+from l2s_nmt.search.types import cost_of
 from l2s_nmt.weights import weights_digest
 
 STARTS = (1, 2, 6, 11, 16, 21, 31, 41, 61)
@@ -156,10 +157,7 @@ def _batches(sentences: Sequence[Encoded], policy: Policy, batch_tokens: int) ->
     widths = [max(len(source), *map(len, references)) for source, references in sentences]
     vocabulary = policy.model.get_output_embeddings().weight.shape[0]
     budget = max(1, min(batch_tokens, _SCORES // vocabulary))
-    order = sorted(range(len(sentences)), key=lambda row: -widths[row])
-    while order:
-        count = max(1, budget // widths[order[0]])
-        rows, order = order[:count], order[count:]
+    for rows in longest_first(range(len(sentences)), widths, budget):
         references = [sentences[row][1] for row in rows]
         yield collate(
             [sentences[row][0] for row in rows],
@@ -188,9 +186,7 @@ def _count(tokens: Tensor, lengths: Tensor, chosen: Tensor, batch: Batch, eos: i
     decisions, costs = edit_distance_costs(
         tokens, sentence, position, batch.references, batch.reference_lengths, eos
     )
-    assert costs.other is not None, "the costs are those of the whole vocabulary"
-    same = (decisions.actions == chosen[sentence, position][:, None]) & decisions.mask
-    cost = torch.where(same.any(1), (costs.costs * same).sum(1), costs.other)
+    cost = cost_of(decisions, costs, chosen[sentence, position])
     starts = torch.tensor(STARTS, device=tokens.device)
     ranges = torch.bucketize(position + 1, starts, right=True) - 1
     counts = [torch.bincount(found, minlength=len(STARTS)) for found in (ranges, ranges[cost == 0])]

@@ -86,7 +86,7 @@ def measure_likelihood(
             rows = batches[first + index]
             mine |= zip(rows.tolist(), _measure(policy, [sentences[row] for row in rows], costs), strict=True)
         done(sum(map(len, batches[first : first + count])))
-    found = {row: one for share in processes.gather(mine) for row, one in share.items()}
+    found = processes.union(mine)
     return [found[row] for row in range(len(sentences))]
 
 
@@ -131,20 +131,16 @@ def cost_settings(
     """
     own = recipe.search.cost
     if names is None:
-        names = [own.name] if has_references or not _compares(own) else []
+        names = [own.name] if has_references or not own.needs_reference else []
     known = {name: CostSettings(name=name) for name in COSTS if name != OWN} | {own.name: own}
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             raise UserError(f"--cost {name}: there is no such cost here; {hint}")
-        if not has_references and _compares(known[name]):
+        if not has_references and known[name].needs_reference:
             raise UserError(f"--cost {name}: compares with references; give --references FILE")
     return {name: known[name] for name in names}
-
-
-def _compares(cost: CostSettings) -> bool:
-    return any(term.name != OWN for term in cost.terms or (cost,))
 
 
 def likelihood_by_run(
@@ -160,8 +156,8 @@ def likelihood_by_run(
 ) -> list[Likelihood]:
     """What a run says of given translations, each as its tokenizer encodes it.
 
-    Where a translation was written in other tokens than those it is encoded in, its probability is another than that of
-    what was written.
+    A text can be cut into tokens in several ways. Where a model wrote it in another way than its tokenizer cuts it, the
+    probability here is not the one that the model wrote it with.
 
     Args:
         run: a trained run.

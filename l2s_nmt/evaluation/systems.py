@@ -291,7 +291,7 @@ def _replicate(run: Run, name: str, decoding: Decoding, options: Options) -> Rep
         seed=seed,
         earlier_seeds=tuple(earlier),
         expense=read_expense(run),
-        curve=read_curve(run.metrics) if run.metrics.exists() else (),
+        curve=read_curve(run),
         exposure=_exposure(run, options),
         decoding=decoding.to_json(),
     )

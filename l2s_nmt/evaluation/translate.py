@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.arguments import is_whole, texts
+from l2s_nmt.data.batches import longest_first
 from l2s_nmt.data.tokenizer import decode, encode_sources
 from l2s_nmt.decoder_state import CACHE, beam_cache
 from l2s_nmt.errors import UserError
@@ -191,7 +192,7 @@ class Translator:
         done(len(sources) - len(filled))
         hypotheses = number if self.sampling else self.model.generation_config.num_beams or 1
         budget = max(1, self.batch_tokens // hypotheses)
-        batches = list(_batches(filled, [len(ids) for ids in encoded], budget))
+        batches = list(longest_first(filled, [len(ids) for ids in encoded], budget))
         index, count = self.processes.index, self.processes.count
         mine: dict[int, T] = {}
         for first in range(0, len(batches), count):  # the processes translate that many batches at a time
@@ -200,7 +201,7 @@ class Translator:
                 written = write([before + row for row in rows], _pad([encoded[r] for r in rows], self.model))
                 mine |= zip(rows, written, strict=True)
             done(sum(map(len, batches[first : first + count])))
-        found = {row: one for share in self.processes.gather(mine) for row, one in share.items()}
+        found = self.processes.union(mine)
         return [found.get(row) for row in range(len(sources))]
 
     def _encoded(self, sources: Sequence[str]) -> list[list[int]]:
@@ -260,18 +261,6 @@ def check_lengths(
                 f"{origin}, line {line}: {len(ids)} tokens, but the model has {positions} positions; "
                 "split the sentence"
             )
-
-
-def _batches(rows: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Rows in batches of similar length, the longest first so that memory runs out early or never."""
-    batch: list[int] = []
-    for row in sorted(rows, key=lambda row: -lengths[row]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def _pad(encoded: list[list[int]], model: PreTrainedModel) -> Batch:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from l2s_nmt.explanation.page import render_page
 from l2s_nmt.explanation.types import Explanation
-from l2s_nmt.files import write_text
+from l2s_nmt.files import write_json, write_text
 
 
 def write_explanation(explanation: Explanation, directory: Path) -> None:
@@ -17,7 +16,6 @@ def write_explanation(explanation: Explanation, directory: Path) -> None:
         explanation: to be written.
         directory: made if missing.
     """
-    values = json.dumps(explanation.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     page = render_page(explanation)
-    write_text(directory / "explanation.json", values)
+    write_json(directory / "explanation.json", explanation.to_json())
     write_text(directory / "explanation.html", page)

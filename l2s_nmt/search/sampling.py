@@ -78,7 +78,7 @@ def sample(scores: Tensor, uniform: Tensor) -> Tensor:
     Returns:
         (R,) tokens.
     """
-    return _inverted(torch.softmax(scores.float(), dim=-1), uniform)
+    return inverted(torch.softmax(scores.float(), dim=-1), uniform)
 
 
 def sample_distinct(probabilities: Tensor, uniform: Tensor) -> Tensor:
@@ -97,13 +97,13 @@ def sample_distinct(probabilities: Tensor, uniform: Tensor) -> Tensor:
     left, best = probabilities.clone(), best_tokens(probabilities)
     tokens = torch.empty(uniform.shape, dtype=torch.long, device=uniform.device)
     for number, draw in enumerate(uniform.unbind(1)):
-        token = _inverted(left, draw)[:, None]
+        token = inverted(left, draw)[:, None]
         tokens[:, number] = torch.where(left.gather(1, token) > 0, token, best[:, None])[:, 0]
         left.scatter_(1, token, 0.0)
     return tokens
 
 
-def _inverted(weights: Tensor, uniform: Tensor) -> Tensor:
+def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
     """(R,) tokens drawn in proportion to weights (R, V), each by its number (R,)."""
     cumulative = weights.cumsum(-1)
     # The sum may fall short of 1 by rounding; scaling keeps the last index from being out of reach or range.

@@ -33,6 +33,11 @@ class Trajectories:
         positions = torch.arange(self.tokens.shape[1], device=self.lengths.device)
         return positions < self.lengths[:, None]
 
+    def prefixes(self, sentence: Tensor, position: Tensor) -> Tensor:
+        """(N, P) the prefixes ``tokens[sentence, :position]`` of N states, as wide as the longest; behind a shorter one
+        stand the tokens that followed it."""
+        return self.tokens[sentence, : int(position.max()) if len(position) else 0]
+
 
 @dataclass(frozen=True)
 class Decisions:
@@ -59,7 +64,7 @@ class Decisions:
     def __len__(self) -> int:
         return int(self.sentence.numel())
 
-    def part(self, states: slice) -> Decisions:
+    def part(self, states: slice | Tensor) -> Decisions:
         """Some of the states."""
         return Decisions(
             self.sentence[states],
@@ -85,31 +90,23 @@ class Decisions:
 class CostVectors:
     """The cost of each action: the loss of the finished sentence, or its estimate, minus the smallest over all actions.
 
-    Of the loss of a trajectory itself it is a baseline that is subtracted.
+    Where whole trajectories are scored there is one action a state, and a baseline is subtracted in place of the
+    smallest; such costs may be negative.
     """
 
     costs: Tensor
-    """(N, K) float, at least 0 where the smallest is subtracted; 0 where the action is masked."""
+    """(N, K) float; 0 where the action is masked."""
     other: Tensor | None = None
     """(N,) the one cost shared by every action that is not listed; None where only the listed ones are known."""
 
-    def part(self, states: slice) -> CostVectors:
+    def part(self, states: slice | Tensor) -> CostVectors:
         """Of some of the states."""
         return CostVectors(self.costs[states], None if self.other is None else self.other[states])
 
 
-def prefixes(tokens: Tensor, decisions: Decisions, pad: int) -> tuple[Tensor, Tensor]:
-    """The prefix of each state as a padded batch.
-
-    Args:
-        tokens: (B, T) trajectories.
-        decisions: N states over them.
-        pad: id that fills the rest.
-
-    Returns:
-        (N, P) prefixes padded to the longest, and their lengths (N,).
-    """
-    longest = int(decisions.position.max()) if len(decisions) else 0
-    rows = tokens[decisions.sentence, :longest]
-    keep = torch.arange(longest, device=tokens.device) < decisions.position[:, None]
-    return rows.masked_fill(~keep, pad), decisions.position
+def cost_of(decisions: Decisions, costs: CostVectors, actions: Tensor) -> Tensor:
+    """(N,) the cost of one action at each state; NaN where it is not known."""
+    match = (decisions.actions == actions[:, None]) & decisions.mask
+    listed = costs.costs.masked_fill(~match, 0).sum(-1)
+    unlisted = torch.full_like(listed, torch.nan) if costs.other is None else costs.other
+    return torch.where(match.any(-1), listed, unlisted)

@@ -13,7 +13,7 @@ from torch import Tensor
 from l2s_nmt.data.batches import Batch
 from l2s_nmt.decoding import best_tokens
 from l2s_nmt.search.search import Experience
-from l2s_nmt.search.types import CostVectors, Decisions
+from l2s_nmt.search.types import CostVectors, Decisions, cost_of
 
 IMPROVABLE = 1e-6
 """A state is improvable where another token was cheaper by more than rounding."""
@@ -66,14 +66,6 @@ def search_sums(experience: Experience, batch: Batch, roll_in_costs: Tensor | No
     if roll_in_costs is not None:
         sums["roll_in_cost"] = roll_in_costs.sum()
     return sums
-
-
-def cost_of(decisions: Decisions, costs: CostVectors, actions: Tensor) -> Tensor:
-    """(N,) the cost of one action at each state; NaN where it was not tried."""
-    match = (decisions.actions == actions[:, None]) & decisions.mask
-    listed = (costs.costs * match).sum(-1)
-    unlisted = torch.full_like(listed, float("nan")) if costs.other is None else costs.other
-    return torch.where(match.any(-1), listed, unlisted)
 
 
 def cost_range(decisions: Decisions, costs: CostVectors) -> tuple[Tensor, Tensor]:

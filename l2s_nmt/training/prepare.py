@@ -22,7 +22,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from l2s_nmt.architecture import has_dropout, load_model, new_model, start_with_language
-from l2s_nmt.build_cost import texts
+from l2s_nmt.build_cost import Texts, texts
 from l2s_nmt.data.batches import Rows, TokenBatches, lengths_of, load_batch, split_batch
 from l2s_nmt.data.corpus import describe_split, load_split, open_split, stamp_split
 from l2s_nmt.data.encode import encode_split
@@ -44,6 +44,7 @@ from l2s_nmt.recipe import Fold, Recipe
 from l2s_nmt.recipe import Tokenizer as TokenizerSettings
 from l2s_nmt.run import Run, corpus_place, hub_data
 from l2s_nmt.search.parts import part_of
+from l2s_nmt.search.search import Search
 from l2s_nmt.training.build import build_limit, build_objective
 from l2s_nmt.training.build_search import build_search
 from l2s_nmt.training.other_models import load_cross_trained, load_experts
@@ -91,7 +92,6 @@ def read_corpus(recipe: Recipe, say: Say) -> Corpus:
         return Corpus(opened, valid, *origins, {"train": stamp, "valid": valid._fingerprint})
     train, report = apply_filters(
         load_split("train", **place, targets=targets, say=say),
-        max_words=None,
         max_ratio=filters.max_ratio,
         drop_duplicates=filters.duplicates == "drop",
         cache_directory=cache_folder(),
@@ -286,9 +286,7 @@ def training_data(
     encoded, report = encode_split(
         corpus.train,
         tokenizer,
-        max_source_tokens=limit,
-        max_target_tokens=limit,
-        drop_too_long=True,
+        max_tokens=limit,
         cache_directory=cache_folder(),
         origin=corpus.train_origin,
         say=say,
@@ -323,6 +321,32 @@ def _rows(sentences: int, fold: Fold | None) -> Rows:
     return learned
 
 
+def find_search(
+    recipe: Recipe, corpus: Corpus, tokenizer: PreTrainedTokenizerBase, policy: Policy, in_words: Texts
+) -> Search | None:
+    """The stages of the search, with the other models that have a part in it; None for teacher forcing.
+
+    Args:
+        recipe: of the run.
+        corpus: as `read_corpus` returns it.
+        tokenizer: of the policy.
+        policy: on its device.
+        in_words: how ids become text.
+
+    Raises:
+        UserError: another model is missing or does not fit.
+    """
+    device = policy.model.device
+    return build_search(
+        recipe.search,
+        build_limit(recipe.search, policy),
+        in_words,
+        has_targets=recipe.data.train_targets == "required",
+        cross_trained=load_cross_trained(recipe, tokenizer, policy, device, corpus.stamps),
+        experts=load_experts(recipe, tokenizer, policy, device),
+    )
+
+
 def cache_folder() -> Path:
     """Where encoded corpora and tokenizers are kept: $L2S_NMT_CACHE, else l2s_nmt in the user's cache."""
     own = os.environ.get("L2S_NMT_CACHE")
@@ -350,17 +374,8 @@ def dry_run(recipe: Recipe, say: Say) -> dict[str, Any]:
         tokenizer = find_tokenizer(recipe, corpus, Path(folder) / "tokenizer")
         model = find_model(recipe, tokenizer)
         policy = Policy(model)
-        crossed = load_cross_trained(recipe, tokenizer, policy, model.device, corpus.stamps)
-        experts = load_experts(recipe, tokenizer, policy, model.device)
         build_objective(recipe)
-        build_search(
-            recipe.search,
-            build_limit(recipe.search, policy),
-            texts(tokenizer, recipe.bleu_tokenizer),
-            has_targets=recipe.data.train_targets == "required",
-            cross_trained=crossed,
-            experts=experts,
-        )
+        find_search(recipe, corpus, tokenizer, policy, texts(tokenizer, recipe.bleu_tokenizer))
         data = training_data(recipe, corpus, tokenizer, model, say)
         with closing(data):
             batches = data.block(0, 0) or []

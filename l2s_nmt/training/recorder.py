@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from l2s_nmt.files import writing
@@ -152,7 +151,7 @@ class Recorder:
             if better:
                 progress.best_bleu, progress.best_update = found.bleu, progress.update
                 self._save("best")
-        progress.seconds = self._agree(self.seconds())
+        progress.seconds = Processes.of(self.accelerator).from_main(self.seconds)
         measured = {
             "bleu": found.bleu,
             "perplexity": found.perplexity,
@@ -169,12 +168,6 @@ class Recorder:
             f"{said}\n   source      {source}\n   translation {translation}\n   reference   {reference}"
         )
         return better
-
-    def _agree(self, value: float) -> float:
-        """The main process's value, on all processes."""
-        mine = value if self.accelerator.is_main_process else 0.0
-        tensor = torch.tensor(mine, dtype=torch.float64, device=self.accelerator.device)
-        return float(self.accelerator.reduce(tensor, reduction="sum"))
 
     def _write(self, progress: Progress, kind: str, measured: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:

@@ -20,11 +20,10 @@ from l2s_nmt.processes import Processes, in_touch
 from l2s_nmt.recipe import Recipe
 from l2s_nmt.run import Run, command_line, open_run, same_data
 from l2s_nmt.training import build, prepare
-from l2s_nmt.training.build_search import build_search
 from l2s_nmt.training.checkpoints import Progress, list_checkpoints, read_state
 from l2s_nmt.training.loop import Trainer
 from l2s_nmt.training.lossy import lossy_stderr
-from l2s_nmt.training.other_models import load_cross_trained, load_experts, stamp_of_start, stamps_of_others
+from l2s_nmt.training.other_models import stamp_of_start, stamps_of_others
 from l2s_nmt.training.progress import Display
 from l2s_nmt.training.sharding import shard, weights_of
 from l2s_nmt.training.starts import Starts
@@ -94,14 +93,7 @@ def _train(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Run:
         schedule=build.build_schedule(recipe),
         averager=averager,
         starts=Starts(averager, stepper),
-        search=build_search(
-            recipe.search,
-            limit,
-            in_words,
-            has_targets=recipe.data.train_targets == "required",
-            cross_trained=load_cross_trained(recipe, tokenizer, policy, accelerator.device, corpus.stamps),
-            experts=load_experts(recipe, tokenizer, policy, accelerator.device),
-        ),
+        search=prepare.find_search(recipe, corpus, tokenizer, policy, in_words),
         aggregate=build.build_aggregate(recipe, folder, accelerator),
         objective=build.build_objective(recipe),
         data=data,

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
+from l2s_nmt.data.batches import longest_first
 from l2s_nmt.data.tokenizer import decode, encode_sources, encode_targets
 from l2s_nmt.decoder_state import Memory
 from l2s_nmt.evaluation.probability import log_probabilities
@@ -70,15 +71,15 @@ class Validator:
         """Translate this process's sentences, gather all, score."""
         encoded = encode_sources(self.tokenizer, list(self.sources))
         targets = encode_targets(self.tokenizer, [texts[0] for texts in self.references])
-        ordered = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
-        ordered = ordered[self.processes.index :: self.processes.count]
+        lengths = [len(ids) for ids in encoded]
+        # Dealt out by length, so that all have about as many tokens.
+        ordered = sorted(range(len(encoded)), key=lambda row: -lengths[row])
+        dealt = ordered[self.processes.index :: self.processes.count]
         mine: dict[int, Outcome] = {}
-        while ordered:
-            count = max(1, self.batch_tokens // len(encoded[ordered[0]]))
-            batch, ordered = ordered[:count], ordered[count:]
+        for batch in longest_first(dealt, lengths, self.batch_tokens):
             outcomes = self._look([encoded[row] for row in batch], [targets[row] for row in batch])
             mine |= zip(batch, outcomes, strict=True)
-        found = {row: outcome for share in self.processes.gather(mine) for row, outcome in share.items()}
+        found = self.processes.union(mine)
         translations, ended, surprise = zip(*(found[row] for row in range(len(encoded))), strict=True)
         # Not told at every validation that the data look tokenized.
         bleu = new_bleu(self.bleu_tokenizer, quiet=True)

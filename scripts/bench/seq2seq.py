@@ -102,13 +102,10 @@ class _Counting:
 
 def _encoded(bench: Workbench, recipe: Recipe) -> Dataset:
     """The training sentences as that trainer wants them."""
-    longest = recipe.data.filters.max_tokens
     encoded, _ = encode_split(
         bench.corpus.train,
         bench.tokenizer,
-        max_source_tokens=longest,
-        max_target_tokens=longest,
-        drop_too_long=True,
+        max_tokens=recipe.data.filters.max_tokens,
         cache_directory=cache_folder(),
         origin=bench.corpus.train_origin,
     )

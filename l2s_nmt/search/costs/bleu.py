@@ -10,11 +10,12 @@ from torch import Tensor
 
 from l2s_nmt.search.costs.ngrams import MAX_ELEMENTS, clipped_matches
 
-Smoothing = Literal["exp", "add_k", "floor", "none"]
+Smoothing = Literal["exp", "add_k", "floor"]
 
 MAX_ORDER = 4
 """The longest n-grams that BLEU counts."""
-_DEFAULT_VALUES: dict[str, float] = {"add_k": 1.0, "floor": 0.1}
+ADDED, FLOOR = 1.0, 0.1
+"""What sacrebleu adds (``add_k``), and puts in the place of no match (``floor``), where nothing else is said."""
 
 
 def sentence_bleu_cost(
@@ -24,7 +25,6 @@ def sentence_bleu_cost(
     reference_lengths: Tensor,
     *,
     smoothing: Smoothing = "exp",
-    smoothing_value: float | None = None,
     max_elements: int = MAX_ELEMENTS,
 ) -> Tensor:
     """Return 1 - smoothed sentence BLEU, as sacrebleu's ``sentence_bleu`` has it (divided by 100).
@@ -38,7 +38,6 @@ def sentence_bleu_cost(
         references: (M, R) token ids.
         reference_lengths: (M,) words in each, without EOS.
         smoothing: what an order without a match counts for; the methods of Chen and Cherry (2014).
-        smoothing_value: the constant of ``add_k`` (by default 1) and ``floor`` (0.1).
         max_elements: entries of the largest temporary; more rows are computed in blocks.
 
     Returns:
@@ -52,13 +51,7 @@ def sentence_bleu_cost(
         orders=MAX_ORDER,
         max_elements=max_elements,
     )
-    return bleu_cost(
-        matches,
-        hypothesis_lengths,
-        reference_lengths,
-        smoothing=smoothing,
-        smoothing_value=smoothing_value,
-    )
+    return bleu_cost(matches, hypothesis_lengths, reference_lengths, smoothing=smoothing)
 
 
 def bleu_cost(
@@ -67,7 +60,6 @@ def bleu_cost(
     reference_lengths: Tensor,
     *,
     smoothing: Smoothing,
-    smoothing_value: float | None = None,
 ) -> Tensor:
     """Return 1 - smoothed sentence BLEU from its statistics.
 
@@ -76,21 +68,19 @@ def bleu_cost(
         hypothesis_lengths: (...) words in the hypotheses.
         reference_lengths: (...) words in the references, broadcast against the former.
         smoothing: as for `sentence_bleu_cost`.
-        smoothing_value: as for `sentence_bleu_cost`.
 
     Returns:
         (...) float32 from 0 to 1.
     """
-    value = _DEFAULT_VALUES.get(smoothing, 0.0) if smoothing_value is None else smoothing_value
     orders = torch.arange(MAX_ORDER, device=matches.device).view(-1, *[1] * hypothesis_lengths.dim())
     totals = (hypothesis_lengths - orders).clamp_(min=0).float()
     found = matches.float()
     missing = matches == 0
     if smoothing == "add_k":
-        found, totals = found + value * (orders > 0), totals + value * (orders > 0)
+        found, totals = found + ADDED * (orders > 0), totals + ADDED * (orders > 0)
     elif smoothing == "floor":
-        found = found.masked_fill(missing, value)
-    elif smoothing == "exp":
+        found = found.masked_fill(missing, FLOOR)
+    else:
         # The first order without a match counts 1/2, the second 1/4, and so on.
         found = torch.where(missing, torch.exp2(-missing.cumsum(0).float()), found)
     exists = totals > 0
@@ -106,18 +96,11 @@ class SentenceBleu:
 
     smoothing: Smoothing = "exp"
     """What an order without a match counts for."""
-    smoothing_value: float | None = None
-    """The constant of ``add_k`` and ``floor``; None for the usual one."""
 
     def __call__(
         self, hypotheses: Tensor, hypothesis_lengths: Tensor, references: Tensor, reference_lengths: Tensor, /
     ) -> Tensor:
         """Compute the cost of each hypothesis; see `TokenCost`."""
         return sentence_bleu_cost(
-            hypotheses,
-            hypothesis_lengths,
-            references,
-            reference_lengths,
-            smoothing=self.smoothing,
-            smoothing_value=self.smoothing_value,
+            hypotheses, hypothesis_lengths, references, reference_lengths, smoothing=self.smoothing
         )

@@ -58,7 +58,7 @@ class CandidateChoice:
             return Decisions(sentence, position, actions, torch.ones_like(actions, dtype=torch.bool))
         parts = [self._chosen(context, sentence, position, scores)]
         if self.reference is not None:
-            prefixes = trajectories.tokens[sentence, : int(position.max()) if len(position) else 0]
+            prefixes = trajectories.prefixes(sentence, position)
             whole = self.reference.complete(context, prefixes, position, sentence)
             parts.append(whole.next_tokens(position)[:, None])
         parts.append(torch.full_like(position, context.policy.eos)[:, None])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from l2s_nmt.data.batches import Batch
-from l2s_nmt.search.costs.edit_distance import prefix_distances
+from l2s_nmt.search.reference.edit_distance import final_values, optimal_values, reference_distances
 from l2s_nmt.search.types import Trajectories
 
 
@@ -38,18 +38,12 @@ def failed_segments(batch: Batch, trajectories: Trajectories, size: int) -> Tens
 
 def _edits_lost(batch: Batch, trajectories: Trajectories) -> Tensor:
     """(B, T) by how many edits each token of a trajectory makes the best reachable translation worse."""
-    values = []
-    for index in range(batch.references.shape[1]):
-        lengths = batch.reference_lengths[:, index]
-        table = prefix_distances(trajectories.tokens, batch.references[:, index, :-1]).int()
-        outside = torch.arange(table.shape[2], device=table.device) >= lengths[:, None]
-        table = table.masked_fill(outside[:, None], 1 << 20)
-        value = table.amin(2)
-        # EOS ends the sentence: what is missing then is the distance to the whole reference.
-        last = trajectories.lengths[:, None] - 1
-        before = table.gather(1, last[:, :, None].expand(-1, -1, table.shape[2]))
-        final = before.gather(2, (lengths - 1).clamp(min=0)[:, None, None])[:, 0]
-        ended = value.scatter(1, last + 1, final)
-        values.append(torch.where(trajectories.finished[:, None], ended, value))
-    best = torch.stack(values).amin(0)
-    return best[:, 1:] - best[:, :-1]
+    distances = reference_distances(trajectories.tokens, batch.references)
+    values, finals = (
+        value_of(distances, batch.reference_lengths).int() for value_of in (optimal_values, final_values)
+    )
+    # EOS ends the sentence: what is missing then is the distance to the whole reference.
+    last = trajectories.lengths[:, None] - 1
+    ended = values.scatter(1, last + 1, finals.gather(1, last))
+    values = torch.where(trajectories.finished[:, None], ended, values)
+    return values[:, 1:] - values[:, :-1]

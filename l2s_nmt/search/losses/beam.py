@@ -14,7 +14,7 @@ from torch import Tensor
 from l2s_nmt.search.losses.expected_cost import expected, expected_cost
 from l2s_nmt.search.losses.scope import Scope, Support, softmax_within
 from l2s_nmt.search.losses.vocabulary import log_policy_with_path
-from l2s_nmt.search.types import CostVectors, Decisions
+from l2s_nmt.search.types import CostVectors, Decisions, cost_of
 
 
 def beam_expected_cost(
@@ -42,7 +42,8 @@ def beam_expected_cost(
     before, token = decisions.parent[later], decisions.last[later]
     log_probs, taken = log_policy_with_path(logits, decisions, before, token)
     ahead = expected(Scope.of(logits, decisions, costs, "vocabulary"), log_probs)
-    steps = torch.stack([taken, _price(decisions, costs, before, token).to(taken.dtype)], 1)
+    price = cost_of(decisions.part(before), costs.part(before), token)
+    steps = torch.stack([taken, price.to(taken.dtype)], 1)
     steps = taken.new_zeros(len(decisions), 2).index_copy(0, later, steps)
     log_prob, regret = _sum_of_ancestors(steps, decisions).unbind(1)
     regret = regret.detach()
@@ -53,14 +54,6 @@ def beam_expected_cost(
     size = beam.bincount(minlength=len(beams))
     share: Tensor = size[beam] * weight * (regret - least[beam] + ahead)
     return share
-
-
-def _price(decisions: Decisions, costs: CostVectors, states: Tensor, tokens: Tensor) -> Tensor:
-    """(M,) what tokens cost at states (M,)."""
-    assert costs.other is not None
-    listed = (decisions.actions[states] == tokens[:, None]) & decisions.mask[states]
-    among_listed = costs.costs[states].masked_fill(~listed, 0).sum(1)
-    return torch.where(listed.any(1), among_listed, costs.other[states])
 
 
 def _sum_of_ancestors(steps: Tensor, decisions: Decisions) -> Tensor:

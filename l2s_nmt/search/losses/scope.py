@@ -25,8 +25,8 @@ class Scope:
     costs: Tensor
     """(N, K) their costs in the precision to compute in; 0 where masked."""
     other: Tensor | None
-    """(N,) cost of each action that is not listed, that of the cheapest where all are; None where they take no
-    part, their costs being unknown or the support being the listed actions."""
+    """(N,) cost of each action that is not listed (where all are listed, that of the cheapest, so that it changes
+    nothing); None where unlisted actions take no part: their costs are unknown, or the support is the candidates."""
     unlisted: Tensor
     """(N,) number of actions that are not listed."""
     cheapest: Tensor

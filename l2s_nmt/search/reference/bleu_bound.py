@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from l2s_nmt.search.costs.bleu import MAX_ORDER, Smoothing
+from l2s_nmt.search.costs.bleu import ADDED, FLOOR, MAX_ORDER, Smoothing
 
 Counts = tuple[int, ...]
 """One number for each order of n-grams, that of single words first."""
@@ -17,7 +17,6 @@ Openings = tuple[tuple[bool, ...], ...]
 """Of each order n, whether the n-gram that ends with the first, ..., (n-1)-th new word, and so begins before the end,
 can still match."""
 
-_ADDED, _FLOOR = 1.0, 0.1  # the usual constants of add_k and floor
 _REMEMBERED = 1 << 16
 
 
@@ -35,15 +34,13 @@ def bleu(smoothing: Smoothing, matches: Counts, words: int, target_words: int) -
         return 0.0
     logs, missing = [], 0
     for order, match in enumerate(matches):
-        added = _ADDED if smoothing == "add_k" and order > 0 else 0.0
+        added = ADDED if smoothing == "add_k" and order > 0 else 0.0
         found, total = match + added, max(0, words - order) + added
         if not total:
             break
         if not found:
             missing += 1
-            if smoothing == "none":
-                return 0.0
-            found = _FLOOR if smoothing == "floor" else 0.5**missing
+            found = FLOOR if smoothing == "floor" else 0.5**missing
         logs.append(math.log(found / total))
     return math.exp(sum(logs) / len(logs) + min(0.0, 1 - target_words / words))
 

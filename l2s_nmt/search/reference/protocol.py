@@ -28,7 +28,8 @@ class Completions:
     lengths: Tensor
     """(M,) EOS included."""
     price: Tensor | Callable[[], Tensor]
-    """(M,) float32: the cost of the finished sentences; or what finds it out, for who wants the next token alone."""
+    """(M,) float32: the cost of the finished sentences; or a function that computes it when asked, since those who want
+    the next token alone never ask."""
 
     @cached_property
     def losses(self) -> Tensor:

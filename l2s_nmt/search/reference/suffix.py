@@ -157,14 +157,7 @@ def _bleu_table(
         found = []
         for target, target_words in zip(references, reference_words, strict=True):
             matches = _bleu_matches(prefixes, words, suffixes, suffix_words, target, target_words)
-            costs = bleu_cost(
-                matches,
-                lengths,
-                target_words,
-                smoothing=kernel.smoothing,
-                smoothing_value=kernel.smoothing_value,
-            )
-            found.append(costs)
+            found.append(bleu_cost(matches, lengths, target_words, smoothing=kernel.smoothing))
         tables.append(torch.stack(found).amin(0))
     return torch.stack(tables)
 

@@ -28,7 +28,8 @@ from l2s_nmt.search.decisions.candidates import CandidateChoice
 from l2s_nmt.search.decisions.states import StateChoice
 from l2s_nmt.search.roll_out.branches import Branches
 from l2s_nmt.search.roll_out.finish import RollOutPolicy
-from l2s_nmt.search.roll_out.outcome import Outcome
+from l2s_nmt.search.roll_out.outcome import Outcome, advantages
+from l2s_nmt.search.sampling import inverted
 from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
 
 Estimator = Literal["biased", "ips", "doubly_robust", "regression"]
@@ -96,15 +97,13 @@ class Bandit:
             self._votes(context, trajectories, decisions) if self.exploration.name == "bootstrap" else None
         )
         q = self.exploration(listed, decisions.mask, votes)
-        drawn = _draw(q, context.draws.uniform("bandit", context.batch.rows[sentence], 1)[:, 0])
+        drawn = inverted(q, context.draws.uniform("bandit", context.batch.rows[sentence], 1)[:, 0])
         loss = self._observe(context, trunk, trajectories, decisions, drawn)
         predicted = torch.full_like(q, context.level)
         if self.alpha is not None:
             predicted = predicted + predicted_costs(listed, decisions.mask, self.alpha)
         costs = estimate(self.estimator, loss, drawn, q, predicted)
-        costs = costs.masked_fill(~decisions.mask, torch.inf)
-        costs = (costs - costs.amin(1, keepdim=True)).masked_fill(~decisions.mask, 0.0)
-        return Outcome(decisions, CostVectors(costs), len(loss), observed=loss)
+        return Outcome(decisions, CostVectors(advantages(costs, decisions)), len(loss), observed=loss)
 
     def _observe(
         self,
@@ -160,12 +159,3 @@ def estimate(estimator: Estimator, loss: Tensor, drawn: Tensor, q: Tensor, predi
         return torch.zeros_like(q).scatter(1, place, weighted)
     residual = (loss[:, None] - predicted.gather(1, place)) / q.gather(1, place)
     return predicted.scatter_add(1, place, residual)
-
-
-def _draw(q: Tensor, uniform: Tensor) -> Tensor:
-    """(N,) an index drawn from each row of q by inverting its cumulative distribution."""
-    cumulative = q.cumsum(1)
-    drawn = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
-    # Rounding must not lead to an action of probability 0 behind the last real one.
-    last = (q > 0).long().cumsum(1).argmax(1)
-    return drawn.minimum(last)

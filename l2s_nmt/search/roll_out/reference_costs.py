@@ -75,7 +75,7 @@ class ReferenceActions:
         if self.coaching:
             actions = self._hopeful(context, trajectories, sentence, position)
         else:
-            prefixes = trajectories.tokens[sentence, : int(position.max()) if len(position) else 0]
+            prefixes = trajectories.prefixes(sentence, position)
             whole = self.reference.complete(context, prefixes, position, sentence)
             actions = whole.next_tokens(position)
         listed = actions[:, None]

@@ -51,9 +51,7 @@ def run(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> Any:
         arguments: dict[str, Any] = {
             "dataset": corpus(),
             "tokenizer": tokenizer,
-            "max_source_tokens": None,
-            "max_target_tokens": None,
-            "drop_too_long": False,
+            "max_tokens": 1000,
             "cache_directory": tmp_path / "cache",
             "origin": "some/train.de",
         }
@@ -95,9 +93,7 @@ def test_sources_alone(run: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     sources = [source for source, _ in ROWS]
     dataset, report = run(
         dataset=corpus([(source, []) for source in sources]),
-        max_source_tokens=20,
-        max_target_tokens=20,
-        drop_too_long=True,
+        max_tokens=20,
     )
     assert dataset["row"][:] == [0, 2, 3]
     assert dataset["source_ids"][:] == encode_sources(tokenizer, [sources[row] for row in (0, 2, 3)])
@@ -132,35 +128,27 @@ def test_chunks_do_not_matter(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_too_long_is_dropped_and_counted(run: Any) -> None:
-    dataset, report = run(max_source_tokens=20, max_target_tokens=20, drop_too_long=True)
+    dataset, report = run(max_tokens=20)
     assert dataset["row"][:] == [0, 3]
     assert (report.total, report.kept, report.long_source, report.long_target) == (4, 2, 1, 1)
     assert "dropped 1 long sources and 1 long targets" in str(report)
 
 
 def test_limit_counts_eos_and_is_included(run: Any) -> None:
-    length = run()[0]["source_length"][1]
-    assert run(max_source_tokens=length)[1].kept == 4
-    with pytest.raises(UserError, match=f"the source has {length} tokens, at most {length - 1} are allowed"):
-        run(max_source_tokens=length - 1)
+    rows = [("x " * 30, ["x"]), ("x", ["x " * 30])]
+    for number, side in enumerate(("source", "target")):
+        one = corpus([rows[number], ("x", ["x"])])
+        length = run(dataset=one)[0][f"{side}_length"][0]
+        assert run(dataset=one, max_tokens=length)[1].kept == 2
+        assert run(dataset=one, max_tokens=length - 1)[1].kept == 1
 
 
-def test_too_long_is_refused_with_its_line(run: Any, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"some/train\.de, line 12: the source has"):
-        run(max_source_tokens=20)
-    with pytest.raises(UserError, match=r"some/train\.de, line 13: the target has"):
-        run(max_target_tokens=20)
-    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"] * 2, "nothing half-written"
-
-
-def test_line_is_that_of_the_file_after_filtering(run: Any) -> None:
-    with pytest.raises(UserError, match="line 13: the target"):
-        run(dataset=corpus().select([0, 2, 3]), max_target_tokens=20)
-
-
-def test_nothing_left(run: Any) -> None:
-    with pytest.raises(UserError, match="every sentence pair is longer than 0 source"):
-        run(max_source_tokens=0, drop_too_long=True)
+def test_nothing_left(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"some/train\.de: every sentence pair has more than 0 tokens on a side"
+    ):
+        run(max_tokens=0)
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"], "nothing half-written"
 
 
 def test_reused_when_nothing_changed(run: Any, writes: list[int], tokenizer: PreTrainedTokenizerBase) -> None:
@@ -177,9 +165,7 @@ def test_made_anew_when_something_changed(run: Any, writes: list[int], tmp_path:
         {"dataset": corpus([("der Hund", ["the cat"])])},
         {"dataset": corpus().select([0, 1])},
         {"tokenizer": make_tokenizer(tmp_path / "tokenizer", vocab_size=291)},
-        {"max_source_tokens": 100},
-        {"max_target_tokens": 100},
-        {"drop_too_long": True},
+        {"max_tokens": 100},
     ]
     for count, change in enumerate(changes, 2):
         run(**change)

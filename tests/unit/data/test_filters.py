@@ -16,7 +16,7 @@ from l2s_nmt.data.rows import FEATURES
 from l2s_nmt.data.store import REPORT, TABLE
 from l2s_nmt.errors import UserError
 
-NO_DUPLICATES: dict[str, Any] = {"max_words": None, "max_ratio": None, "drop_duplicates": True}
+NO_DUPLICATES: dict[str, Any] = {"max_ratio": None, "drop_duplicates": True}
 
 
 def corpus(pairs: list[tuple[str, str]]) -> Dataset:
@@ -47,15 +47,9 @@ def test_damaged_memory_of_what_was_kept(tmp_path: Path) -> None:
 
 def test_what_other_filters_kept_is_not_what_these_keep(tmp_path: Path) -> None:
     dataset = corpus([("a", "b"), ("a", "b"), ("a", "b c d e")])
-    for words, ratio, drops, kept in (
-        (None, None, False, 3),
-        (3, None, False, 2),
-        (None, 3.0, False, 2),
-        (None, None, True, 2),
-        (3, None, True, 1),
-    ):
+    for ratio, drops, kept in ((None, False, 3), (3.0, False, 2), (None, True, 2), (3.0, True, 1)):
         _, report = filters.apply_filters(
-            dataset, max_words=words, max_ratio=ratio, drop_duplicates=drops, cache_directory=tmp_path
+            dataset, max_ratio=ratio, drop_duplicates=drops, cache_directory=tmp_path
         )
         assert report.kept == kept
 
@@ -72,11 +66,11 @@ def test_what_was_kept_is_known_by_its_rows_and_filters(tmp_path: Path) -> None:
     """So that what is encoded of it is not taken for that of others."""
     pairs = [("a", "b"), ("a", "b"), ("a", "b c d e"), ("c d", "e")]
     found = [
-        filters.apply_filters(corpus(rows), **NO_DUPLICATES | {"max_words": words}, cache_directory=tmp_path)[
+        filters.apply_filters(corpus(rows), **NO_DUPLICATES | {"max_ratio": ratio}, cache_directory=tmp_path)[
             0
         ]._fingerprint
         for rows in (pairs, [*pairs, ("x", "y")])
-        for words in (1, 2, 4)
+        for ratio in (1.0, 2.0, 4.0)
     ]
     assert len(set(found)) == len(found)
 
@@ -86,48 +80,48 @@ def test_each_filter_counts_what_it_drops() -> None:
         ("a b", "c d"),
         ("", "c"),
         ("a", " \u3000 "),
-        ("a b c d e", "f"),  # too long and unequal: counted as too long
         ("a b c d", "e"),
+        ("a b c d", "e"),  # unequal and twice: counted as unequal
         ("a b", "c d"),
         ("a b", "c e"),
     ]
-    kept, report = apply_filters(corpus(pairs), max_words=4, max_ratio=3.0, drop_duplicates=True)
-    assert report == FilterReport(total=7, kept=2, empty=2, long=1, unequal=1, duplicate=1)
+    kept, report = apply_filters(corpus(pairs), max_ratio=3.0, drop_duplicates=True)
+    assert report == FilterReport(total=7, kept=2, empty=2, unequal=2, duplicate=1)
     assert kept["line"][:] == [1, 7]
-    assert str(report) == "kept 2 of 7 sentence pairs; dropped 2 empty, 1 long, 1 unequal, 1 duplicate"
+    assert str(report) == "kept 2 of 7 sentence pairs; dropped 2 empty, 2 unequal, 1 duplicate"
 
 
 def test_filters_that_are_off_drop_nothing() -> None:
     dataset = corpus([("a", "b c d e f g h"), ("a", "b c d e f g h")])
-    kept, report = apply_filters(dataset, max_words=None, max_ratio=None, drop_duplicates=False)
+    kept, report = apply_filters(dataset, max_ratio=None, drop_duplicates=False)
     assert kept is dataset
     assert str(report) == "kept 2 of 2 sentence pairs"
 
 
-def test_limits_are_included() -> None:
+def test_limit_is_included() -> None:
     pairs = [("a b", "c d e f")]
-    assert apply_filters(corpus(pairs), max_words=4, max_ratio=2.0, drop_duplicates=True)[1].kept == 1
+    assert apply_filters(corpus(pairs), max_ratio=2.0, drop_duplicates=True)[1].kept == 1
 
 
 def test_duplicates_need_both_sides_and_their_border() -> None:
     pairs = [("a b", "c"), ("a", "b c"), ("a b", "d"), ("e", "c"), ("fg", "h"), ("f", "gh")]
-    assert apply_filters(corpus(pairs), max_words=None, max_ratio=None, drop_duplicates=True)[1].kept == 6
+    assert apply_filters(corpus(pairs), max_ratio=None, drop_duplicates=True)[1].kept == 6
 
 
 def test_nothing_left() -> None:
     with pytest.raises(UserError, match=r"leave no training data: kept 0 of 1 .* 1 empty"):
-        apply_filters(corpus([("", "a")]), max_words=None, max_ratio=None, drop_duplicates=False)
+        apply_filters(corpus([("", "a")]), max_ratio=None, drop_duplicates=False)
 
 
 def test_sources_alone() -> None:
     sources = ["a b", " ", "c d e", "a b", "c"]
     rows = [{"source": source, "references": [], "line": n} for n, source in enumerate(sources, 1)]
     dataset = Dataset.from_list(rows, features=FEATURES)
-    kept, report = apply_filters(dataset, max_words=2, max_ratio=1.0, drop_duplicates=True)
-    assert kept["line"][:] == [1, 5]
-    assert kept["references"][:] == [[], []]
-    assert (report.empty, report.long, report.unequal, report.duplicate) == (1, 1, 0, 1)
-    assert str(report) == "kept 2 of 5 source sentences; dropped 1 empty, 1 long, 1 duplicate"
+    kept, report = apply_filters(dataset, max_ratio=1.0, drop_duplicates=True)
+    assert kept["line"][:] == [1, 3, 5]
+    assert kept["references"][:] == [[], [], []]
+    assert (report.empty, report.unequal, report.duplicate) == (1, 0, 1)
+    assert str(report) == "kept 3 of 5 source sentences; dropped 1 empty, 1 duplicate"
 
 
 @pytest.mark.parametrize("with_target", [1, 2])
@@ -136,7 +130,7 @@ def test_where_one_source_has_a_target_they_are_pairs(with_target: int) -> None:
         {"source": "a", "references": ["b"] if line == with_target else [], "line": line} for line in (1, 2)
     ]
     dataset = Dataset.from_list(rows, features=FEATURES)
-    _, report = apply_filters(dataset, max_words=None, max_ratio=None, drop_duplicates=False)
+    _, report = apply_filters(dataset, max_ratio=None, drop_duplicates=False)
     assert str(report) == "kept 2 of 2 sentence pairs"
 
 
@@ -146,21 +140,16 @@ side = st.lists(st.sampled_from(["a", "b"]), max_size=4).map(" ".join)
 @settings(max_examples=50, deadline=None)
 @given(
     pairs=st.lists(st.tuples(side, side), min_size=1, max_size=12),
-    max_words=st.none() | st.integers(1, 4),
     max_ratio=st.none() | st.sampled_from([1.0, 1.5, 2.0]),
     drop=st.booleans(),
 )
-def test_against_brute_force(
-    pairs: list[tuple[str, str]], max_words: int | None, max_ratio: float | None, drop: bool
-) -> None:
+def test_against_brute_force(pairs: list[tuple[str, str]], max_ratio: float | None, drop: bool) -> None:
     reasons: Counter[str] = Counter()
     kept: list[tuple[str, str]] = []
     for source, target in pairs:
         counts = [len(source.split(" ")) if source else 0, len(target.split(" ")) if target else 0]
         if 0 in counts:
             reasons["empty"] += 1
-        elif max_words is not None and max(counts) > max_words:
-            reasons["long"] += 1
         elif max_ratio is not None and max(counts) / min(counts) > max_ratio:
             reasons["unequal"] += 1
         elif drop and (source, target) in kept:
@@ -168,15 +157,13 @@ def test_against_brute_force(
         else:
             kept.append((source, target))
     try:
-        dataset, report = apply_filters(
-            corpus(pairs), max_words=max_words, max_ratio=max_ratio, drop_duplicates=drop
-        )
+        dataset, report = apply_filters(corpus(pairs), max_ratio=max_ratio, drop_duplicates=drop)
     except UserError:
         assert not kept
         return
     assert [(r["source"], r["references"][0]) for r in dataset] == kept
     assert {name: getattr(report, name) for name in reasons} == dict(reasons)
-    assert report.empty + report.long + report.unequal + report.duplicate + report.kept == len(pairs)
+    assert report.empty + report.unequal + report.duplicate + report.kept == len(pairs)
 
 
 UNSPACED = [
@@ -196,8 +183,8 @@ UNSPACED = [
 def test_sentences_of_scripts_without_spaces_are_not_one_word() -> None:
     turned = [(target, source) for source, target in UNSPACED]
     for pairs in (UNSPACED, turned):
-        _, report = apply_filters(corpus(pairs), max_words=None, max_ratio=6.0, drop_duplicates=False)
+        _, report = apply_filters(corpus(pairs), max_ratio=6.0, drop_duplicates=False)
         assert report.kept == len(UNSPACED)
     crooked = [*UNSPACED, (UNSPACED[1][0], "书。"), ("Tea.", UNSPACED[1][1])]
-    _, report = apply_filters(corpus(crooked), max_words=None, max_ratio=6.0, drop_duplicates=False)
+    _, report = apply_filters(corpus(crooked), max_ratio=6.0, drop_duplicates=False)
     assert (report.kept, report.unequal) == (4, 2)

@@ -111,15 +111,11 @@ def sentences(batches: list[list[Batch]]) -> dict[int, tuple[list[int], list[int
 def read_plainly(tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[int, tuple[list[int], list[int]]]:
     """The same corpus prepared on disk."""
     text = build(lambda: Source(PAIRS)(0), "whatever")
-    kept, _ = apply_filters(
-        text, max_words=None, max_ratio=6.0, drop_duplicates=False, cache_directory=folder
-    )
+    kept, _ = apply_filters(text, max_ratio=6.0, drop_duplicates=False, cache_directory=folder)
     encoded, _ = encode_split(
         kept,
         tokenizer,
-        max_source_tokens=25,
-        max_target_tokens=25,
-        drop_too_long=True,
+        max_tokens=25,
         cache_directory=folder,
         origin="corpus",
     )

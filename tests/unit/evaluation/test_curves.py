@@ -18,79 +18,76 @@ from l2s_nmt.evaluation.curves import (
     read_curve,
     starts_below,
 )
+from l2s_nmt.run import Run
 
 
 def record(kind: str, update: int, **values: Any) -> str:
     return json.dumps({"kind": kind, "update": update, "minutes": update / 100, **values})
 
 
-def write(path: Path, *lines: str, end: str = "\n") -> Path:
-    path.write_text("\n".join(lines) + end, encoding="utf-8")
-    return path
+def write(folder: Path, *lines: str, end: str = "\n") -> Run:
+    run = Run(folder)
+    run.metrics.write_text("\n".join(lines) + end, encoding="utf-8")
+    return run
 
 
 def test_a_curve_has_the_validations_and_the_mean_loss_before_each(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "metrics.jsonl",
+    run = write(
+        tmp_path,
         record("train", 10, loss=5.0),
         record("train", 20, loss=4.0),
         record("validation", 20, bleu=10.5, length_ratio=0.9),
         record("roll_in", 25, bleu=99.0),
         record("train", 30, loss=2.0),
-        record("validation", 40, bleu=12.5, length_ratio=None),
-        record("end", 40),
+        record("validation", 40, bleu=12.5, length_ratio=None, sentences=7),
+        record("validation", 50, bleu=13.0),
+        record("end", 50),
     )
-    assert read_curve(path) == (CurvePoint(20, 0.2, 10.5, 0.9, 4.5), CurvePoint(40, 0.4, 12.5, None, 2.0))
-
-
-def test_what_a_resumed_run_writes_again_counts_once(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "metrics.jsonl",
-        record("train", 10, loss=5.0),
-        record("validation", 10, bleu=1.0),
-        record("train", 20, loss=9.0),
-        record("validation", 20, bleu=2.0),
-        record("train", 15, loss=4.0),
-        record("train", 20, loss=3.0),
-        record("validation", 20, bleu=3.0),
+    assert read_curve(run) == (
+        CurvePoint(20, 0.2, 10.5, 0.9, 4.5),
+        CurvePoint(40, 0.4, 12.5, None, 2.0, 7),
+        CurvePoint(50, 0.5, 13.0),
     )
-    assert read_curve(path) == (CurvePoint(10, 0.1, 1.0, None, 5.0), CurvePoint(20, 0.2, 3.0, None, 3.5))
-
-
-def test_a_validation_that_a_resumed_run_has_not_reached_again_is_forgotten(tmp_path: Path) -> None:
-    lines = [record("validation", at, bleu=float(at)) for at in (10, 20)] + [record("train", 15, loss=4.0)]
-    assert [point.update for point in read_curve(write(tmp_path / "metrics.jsonl", *lines))] == [10]
 
 
 def test_a_line_cut_off_by_the_end_of_the_run_is_left_out(tmp_path: Path) -> None:
     whole = record("validation", 10, bleu=1.0)
-    path = write(tmp_path / "metrics.jsonl", whole, whole.replace("10", "20")[:-8], end="")
-    assert [point.update for point in read_curve(path)] == [10]
-    # A complete last line counts even without its line feed.
-    assert len(read_curve(write(path, whole, record("validation", 20, bleu=2.0), end=""))) == 2
+    run = write(tmp_path, whole, whole.replace("10", "20")[:-8], end="")
+    assert [point.update for point in read_curve(run)] == [10]
 
 
 def test_validations_without_a_finite_score_are_left_out(tmp_path: Path) -> None:
     lines = [
+        record("train", 5, loss=3.0),
         record("validation", 10, bleu=float("nan")),
         record("validation", 20),
         record("train", 30, loss=None),
     ]
-    assert read_curve(write(tmp_path / "metrics.jsonl", *lines)) == ()
+    assert read_curve(write(tmp_path, *lines)) == ()
+    lines += [record("train", 40, loss=1.0), record("validation", 40, bleu=9.0)]
+    assert read_curve(write(tmp_path, *lines)) == (CurvePoint(40, 0.4, 9.0, None, 2.0),)
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "3", '{"kind": "train"}', '{"kind": "validation", "update": 1, "bleu": "x"}']
+    "line",
+    [
+        "{",
+        "3",
+        '{"kind": "train"}',
+        '{"update": 2}',
+        '{"kind": "validation", "update": 2, "bleu": "x"}',
+        '{"kind": "validation", "update": 2, "bleu": 1.0}',
+        '{"kind": "train", "update": 2, "loss": "x"}',
+    ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
-    path = write(tmp_path / "metrics.jsonl", record("train", 1, loss=1.0), line)
-    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 "):
-        read_curve(path)
+    run = write(tmp_path, record("train", 1, loss=1.0), line)
+    with pytest.raises(UserError, match=r"metrics\.jsonl, (line|update) 2: damaged"):
+        read_curve(run)
 
 
-def test_missing_metrics_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"metrics\.jsonl"):
-        read_curve(tmp_path / "metrics.jsonl")
+def test_a_run_that_has_measured_nothing_has_no_curve(tmp_path: Path) -> None:
+    assert read_curve(Run(tmp_path)) == ()
 
 
 RISING = tuple(CurvePoint(100 * step, 0.5 * step, 40.0 * step / (step + 2)) for step in range(1, 101))
@@ -185,13 +182,13 @@ def test_seeds_are_a_mean_within_their_range() -> None:
 
 
 def test_sentences_are_an_axis_where_they_are_known(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "metrics.jsonl",
+    run = write(
+        tmp_path,
         record("validation", 10, bleu=1.0),
         record("validation", 20, bleu=2.0, sentences=640),
         record("validation", 30, bleu=3.0, sentences=960),
     )
-    points = read_curve(path)
+    points = read_curve(run)
     assert [point.sentences for point in points] == [None, 640, 960]
     text = draw_curves([("seen", [points])], "sentences")
     assert "from 2.00 to 3.00 after 960 sentences" in text

@@ -56,7 +56,7 @@ COSTS: dict[str, Cost] = {
     "edit_distance": OnTokens(edit_distance_cost),
     "bleu": OnTokens(SentenceBleu()),
     "add_k": OnTokens(SentenceBleu("add_k")),
-    "floor": OnTokens(SentenceBleu("floor", 0.3)),
+    "floor": OnTokens(SentenceBleu("floor")),
     "hamming": OnTokens(hamming_cost),
 }
 

@@ -11,10 +11,9 @@ import torch
 
 from l2s_nmt.data.batches import Batch, collate
 from l2s_nmt.search.search import Experience
-from l2s_nmt.search.types import CostVectors, Decisions, Trajectories
+from l2s_nmt.search.types import CostVectors, Decisions, Trajectories, cost_of
 from l2s_nmt.training.measures import (
     Sums,
-    cost_of,
     cost_range,
     score_sums,
     search_sums,
