@@ -304,7 +304,9 @@ def test_nothing_left_of_the_whole(tokenizer: PreTrainedTokenizerBase) -> None:
         list(blocks_of(stream_of(Source(EMPTY * 2), tokenizer), 0))
     with pytest.raises(UserError, match="kept 0 of 0"):
         list(blocks_of(stream_of(Source([]), tokenizer), 0))
-    with pytest.raises(UserError, match="training data: every sentence pair is longer than 1 source"):
+    with pytest.raises(
+        UserError, match="training data: every sentence pair has more than 1 tokens on a side"
+    ):
         list(blocks_of(stream_of(Source(PAIRS[40:60]), tokenizer, max_tokens=1), 0))
 
 
