@@ -10,15 +10,24 @@ from pydantic.dataclasses import dataclass
 from l2s_nmt.recipe_checks import refuse_incompatible
 from l2s_nmt.recipe_types import STRICT, Count, Name, Natural, NonNegative, Positive, Probability, Temperature
 from l2s_nmt.search.algorithms import ALGORITHMS
-from l2s_nmt.search.costs.table import COSTS
+from l2s_nmt.search.costs.bleu import Smoothing
+from l2s_nmt.search.costs.table import COSTS, Unit
+from l2s_nmt.search.decisions.candidates import CandidatesName
+from l2s_nmt.search.decisions.states import StatesName
+from l2s_nmt.search.losses.scope import Support
 from l2s_nmt.search.losses.table import LOSSES
+from l2s_nmt.search.roll_in import RollInPolicy
+from l2s_nmt.search.roll_out.bandit import Estimator
+from l2s_nmt.search.roll_out.finish import MixUnit
+from l2s_nmt.search.roll_out.trajectory_loss import Baseline
+from l2s_nmt.search.schedules import ScheduleName
 
 
 @dataclass(frozen=True, config=STRICT)
 class PReference:
     """The probability of the reference in a mixture, by update; a plain number stands for a constant."""
 
-    schedule: Literal["constant", "linear", "exponential", "inverse_sigmoid"] = "constant"
+    schedule: ScheduleName = "constant"
     start: Probability = 0.5
     end: Probability = 0.0
     """Where it goes; not used by constant."""
@@ -38,7 +47,7 @@ Mixture = Annotated[PReference, BeforeValidator(_number_is_constant)]
 class RollIn:
     """Which policy writes the prefixes on which the model learns."""
 
-    policy: Literal["reference", "learned", "mixed"] = "reference"
+    policy: RollInPolicy = "reference"
     p_reference: Mixture = PReference()
     """Of mixed."""
     mix_unit: Literal["state", "sentence"] = "state"
@@ -90,14 +99,14 @@ class Reference:
 class Decisions:
     """At which states of the roll-in the search looks, and which next tokens it tries there."""
 
-    states: Literal["all", "uniform", "ends", "low_margin", "high_entropy", "failed_segments"] = "all"
+    states: StatesName = "all"
     """ends: of the last word and of the end; low_margin, high_entropy: where the model is least sure; failed_segments:
     of the first segment that went wrong."""
     per_sentence: Count = 3
     """Number of states of uniform, low_margin and high_entropy."""
     segment: Count = 4
     """Tokens in a segment, for failed_segments."""
-    candidates: Literal["full", "top_k", "sampled", "biased", "uniform", "neighbours", "taken"] = "full"
+    candidates: CandidatesName = "full"
     """The whole vocabulary (references and experts only); or the k most probable tokens, k drawn from the model, from
     model and target, or uniformly, or the target's tokens around the position, each with the reference's action and
     EOS; or the trajectory's own token alone."""
@@ -114,11 +123,11 @@ class RollOut:
     expert: other models say how good each token is."""
     p_reference: Mixture = PReference()
     """Of mixed."""
-    mix_unit: Literal["state", "roll_out", "decision", "sentence"] = "sentence"
+    mix_unit: MixUnit = "sentence"
     """Of mixed: what the policy is drawn for; competing candidates share the draw, except with roll_out."""
     horizon: Natural | None = None
     """Tokens that the learned policy writes after the candidate before the reference finishes the rest."""
-    baseline: Literal["none", "greedy", "others"] = "none"
+    baseline: Baseline = "none"
     """Subtracted from the loss of a trajectory: that of greedy decoding, or the mean of the sentence's others."""
     experts: tuple[Name, ...] = ()
     """Of expert: run directories. A token costs minus the logarithm of the mean of the probabilities that their models
@@ -137,7 +146,7 @@ class Bandit:
     """Of boltzmann."""
     bag: Count = 5
     """Policies of bootstrap: dropout masks."""
-    estimator: Literal["biased", "ips", "doubly_robust", "regression"] = "doubly_robust"
+    estimator: Estimator = "doubly_robust"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -156,8 +165,8 @@ class WeightedCost:
 
     name: Literal[tuple(COSTS)]  # type: ignore[valid-type]
     weight: Positive = 1.0
-    unit: Literal["tokens", "words"] | None = None
-    smoothing: Literal["exp", "add_k", "floor"] = "add_k"
+    unit: Unit | None = None
+    smoothing: Smoothing = "add_k"
     function: Name | None = None
 
 
@@ -166,9 +175,9 @@ class Cost:
     """The loss of a finished sentence."""
 
     name: Literal[(*COSTS, "sum")] = "bleu"  # type: ignore[valid-type]
-    unit: Literal["tokens", "words"] | None = None
+    unit: Unit | None = None
     """Compare tokens, or the words of the detokenised text; default the first that the cost can."""
-    smoothing: Literal["exp", "add_k", "floor"] = "add_k"
+    smoothing: Smoothing = "add_k"
     """Of sentence BLEU."""
     function: Name | None = None
     """module:function of a cost of your own: lists of sources, translations and references to a list of numbers."""
@@ -191,7 +200,7 @@ class Loss:
     alpha: Positive | None = None
     """Scale of the costs, in the losses that have one (left out, 10); of log P in minimum_risk (0.05) and
     beam_expected_cost (0.2). A loss of your own gets 1 where it is left out."""
-    support: Literal["vocabulary", "candidates"] = "vocabulary"
+    support: Support = "vocabulary"
     """Normalise the policy over all tokens, or over the candidates alone (sampled softmax)."""
     weight: NonNegative = 0.0
     """Weight of the cost-sensitive loss, the algorithm's even where another loss is named; minimum_risk weighs so much
